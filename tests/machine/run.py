@@ -1,0 +1,107 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""Boot Ravelin in the emulator with Debian guests, on the user's terminal.
+
+Each option is also an environment variable (in capitals), so that `make run SMP=4` works:
+  --guests N    how many Debian guests (default 1; named debian, debian2, ...)
+  --kernel V    6.1 or 6.12 (default 6.1)
+  --smp N       CPUs of the machine (default 2)
+  --cpus N      vCPUs of a guest (default 2)
+  --memory M    memory of a guest (default 512M)
+  --door D      efi, grub-bios or grub-uefi (default efi)
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+
+import harness
+
+
+def options(argv):
+    parser = argparse.ArgumentParser(prog="make run", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+
+    def add(name, default, **kw):
+        parser.add_argument(f"--{name}", default=os.environ.get(name.upper()) or default, **kw)
+
+    add("guests", "1", type=int)
+    add("kernel", "6.1", choices=("6.1", "6.12"))
+    add("smp", "2", type=int)
+    add("cpus", "2", type=int)
+    add("memory", "512M")
+    add("door", "efi", choices=harness.DOORS)
+    parser.add_argument("--timeout", type=int, default=0, help="end after that many seconds")
+    return parser.parse_args(argv)
+
+
+def megabytes(text):
+    units = {"M": 1, "G": 1024}
+    if text[-1:].upper() not in units or not text[:-1].isdigit():
+        raise SystemExit(f"memory {text!r}: a number with M or G, like 512M")
+    return int(text[:-1]) * units[text[-1].upper()]
+
+
+def configuration(opt):
+    names = ["debian"] + [f"debian{i}" for i in range(2, opt.guests + 1)]
+    conf = harness.host_section(attach=names[0])
+    for name in names:
+        conf += "\n" + harness.vm_section(
+            name, kernel="vmlinuz", initrd="initrd.img", cmdline="console=ttyS0",
+            memory=opt.memory, cpus=opt.cpus, autostart="yes")
+    return conf
+
+
+class Terminal(harness.Machine):
+    """A machine whose serial port is the user's terminal instead of a socket."""
+
+    def argv(self):
+        args, words = [], iter(super().argv())
+        for word in words:
+            # Drop the sockets that tests use.
+            if word in ("-chardev", "-serial", "-mon"):
+                next(words)
+                continue
+            args.append(str(word))
+        # On a terminal: raw, Ctrl-a x ends the emulator. Else bytes go through untouched.
+        if sys.stdin.isatty():
+            return args + ["-serial", "mon:stdio"]
+        return args + ["-chardev", "stdio,id=com1,signal=off", "-serial", "chardev:com1"]
+
+
+HELP = """
+  The console is the guest's serial port. To leave:
+    Ctrl-]       back to the hypervisor's shell (`help` there; `vm console debian` returns)
+    poweroff     in the hypervisor's shell: turns the machine off
+    Ctrl-a x     ends the emulator at once
+"""
+
+
+def main(argv):
+    opt = options(argv)
+    print(f"Preparing Debian's kernel {opt.kernel} and an initramfs...", flush=True)
+    try:
+        files = harness.linux_files(opt.kernel)
+    except (harness.fetch.FetchError, OSError) as why:
+        raise SystemExit(f"make run: {why}") from None
+    memory = 512 + opt.guests * megabytes(opt.memory)
+    machine = Terminal(configuration(opt), files, door=opt.door, smp=opt.smp, name="run",
+                       memory=f"{memory}M")
+    print(f"Booting Ravelin ({opt.door}) on {opt.smp} emulated CPU(s), {memory} MiB, with "
+          f"{opt.guests} guest(s) of {opt.cpus} vCPU(s).\n{HELP}", flush=True)
+    try:
+        # Status 0 is a power off, odd ones come from the debug-exit port.
+        return subprocess.run(machine.argv(), check=False,
+                              timeout=opt.timeout or None).returncode
+    except subprocess.TimeoutExpired:
+        print(f"\nmake run: ended after {opt.timeout} s", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        machine.stop()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
