@@ -21,6 +21,7 @@ struct vdev_range {
 	vdev_write_fn write; /* never NULL */
 	void *dev;
 	const char *name;
+	u32 width; /* widest access the device takes; wider ones are split. 0: any */
 };
 
 struct vdev_bus {
