@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# Ravelin. `make help` lists what can be made; O=DIR puts the output elsewhere.
+
+O ?= build
+CROSS_COMPILE ?=
+CC := $(CROSS_COMPILE)gcc
+LD := $(CROSS_COMPILE)ld
+NM := $(CROSS_COMPILE)nm
+OBJCOPY := $(CROSS_COMPILE)objcopy
+READELF := $(CROSS_COMPILE)readelf
+NASM ?= nasm
+HOSTCC ?= gcc
+PYTHON ?= /usr/bin/python3
+IMAGE_LIMIT := 262144
+
+.DELETE_ON_ERROR:
+.SECONDARY:
+MAKEFLAGS += --no-builtin-rules
+
+# Sources are found, not listed: a new file in one of these folders is built.
+DIRS := boot arch/x86 arch/x86/svm arch/x86/vmx core sev drivers drivers/psp vdev
+CSRCS := $(sort $(filter-out %/offsets.c,$(wildcard $(addsuffix /*.c,$(DIRS)))))
+ASRCS := $(sort $(wildcard $(addsuffix /*.asm,$(DIRS))))
+OBJS := $(CSRCS:%.c=$(O)/%.o) $(ASRCS:%.asm=$(O)/%.asm.o)
+OFFSETS := $(patsubst %.c,$(O)/%.inc,$(wildcard $(addsuffix /offsets.c,$(DIRS))))
+
+# No path, date or host name may reach an output: two builds anywhere are equal byte for byte.
+REPRO := -ffile-prefix-map=$(CURDIR)=. -ffile-prefix-map=$(abspath $(O))=build -gno-record-gcc-switches
+WARN := -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla \
+	-Wundef -Wpointer-arith -Werror
+CFLAGS := -std=gnu17 -ffreestanding -O2 -g $(REPRO) $(WARN) -I. \
+	-m64 -march=x86-64 -mno-red-zone -mgeneral-regs-only -mcmodel=kernel -fno-pie -fno-pic \
+	-fcf-protection=none -fomit-frame-pointer -fno-asynchronous-unwind-tables \
+	-fstack-protector-strong -mstack-protector-guard=global \
+	-fno-strict-aliasing -fno-delete-null-pointer-checks -fno-common \
+	-ffunction-sections -fdata-sections $(EXTRA_CFLAGS)
+LDFLAGS := -nostdlib -static -T linker.ld --gc-sections --build-id=none --orphan-handling=error \
+	-z max-page-size=4096 -z noexecstack --fatal-warnings --no-undefined
+
+.PHONY: all help clean run iso esp check check-unit check-machine check-repro check-size deps FORCE
+all: $(O)/ravelin.elf $(O)/ravelin.efi check-size
+
+help:
+	@echo 'make             ravelin.elf (GRUB) and ravelin.efi (UEFI) in $(O)/'
+	@echo 'make run         start a Debian guest on Ravelin in QEMU; says how to leave'
+	@echo 'make iso         $(O)/ravelin.iso, boots by BIOS and UEFI through GRUB'
+	@echo 'make esp         $(O)/esp.img, a FAT image with EFI/BOOT/BOOTX64.EFI'
+	@echo 'make check       all tests: check-repro check-unit check-machine'
+	@echo 'make check-unit  unit tests on this host, with sanitizers (TEST=name: one of them)'
+	@echo 'make check-machine  tests in emulators (PYTEST="-k boot": a choice)'
+	@echo 'make deps        install the Debian packages of packages.txt that are missing'
+	@echo 'make clean       remove $(O)/'
+	@echo 'Variables: O=DIR  CROSS_COMPILE=PREFIX  CONF=ravelin.conf and FILES="..." for iso and esp'
+
+# --- the image ---------------------------------------------------------------------------------
+
+$(O)/%.o: %.c Makefile | $(OFFSETS)
+	@mkdir -p $(@D)
+	@echo "  CC    $<"
+	@$(CC) $(CFLAGS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
+
+# Assembly sees its folder's offsets.inc and those of arch/x86 ("arch/x86/offsets.inc").
+$(O)/%.asm.o: %.asm Makefile $(OFFSETS)
+	@mkdir -p $(@D)
+	@echo "  NASM  $<"
+	@$(NASM) -f elf64 -g -F dwarf --reproducible -Werror -I. -I$(O)/ -I$(O)/$(<D)/ -I$(<D)/ \
+		-MD $(@:.o=.d) -MP -MT $@ $< -o $@
+	@$(OBJCOPY) --strip-debug $@
+
+$(O)/%/offsets.inc: %/offsets.c Makefile
+	@mkdir -p $(@D)
+	@echo "  GEN   $@"
+	@$(CC) $(CFLAGS) -g0 -MMD -MP -MF $(@:.inc=.d) -MT $@ -S $< -o $(@:.inc=.s)
+	@sed -n 's/^.*"->\([A-Za-z0-9_]*\) \$$*\(-*[0-9]*\)".*$$/%define \1 \2/p' $(@:.inc=.s) > $@
+
+# A relink happens when a file comes or goes, too.
+$(O)/objects.list: FORCE
+	@mkdir -p $(@D)
+	@echo '$(OBJS)' | cmp -s - $@ || echo '$(OBJS)' > $@
+
+# Names of functions for back-traces: link once without, list, link again. The table is the last
+# thing in .rodata and the first link reserves nothing for it: text does not move.
+$(O)/pass1.elf: $(OBJS) linker.ld $(O)/objects.list
+	@echo "  LD    $@"
+	@$(LD) $(LDFLAGS) $(OBJS) -o $@
+
+$(O)/symbols.asm: $(O)/pass1.elf tools/symbols.awk
+	@$(NM) -n $< | awk -f tools/symbols.awk > $@
+
+$(O)/symbols.o: $(O)/symbols.asm
+	@$(NASM) -f elf64 --reproducible $< -o $@
+
+$(O)/ravelin.debug: $(O)/pass1.elf $(O)/symbols.o
+	@echo "  LD    $@"
+	@$(LD) $(LDFLAGS) -Map $(O)/ravelin.map $(OBJS) $(O)/symbols.o -o $@
+	@$(READELF) -lW $@ | awk '$$1 == "LOAD" && /RWE/ { bad = 1 } \
+		END { if (bad) { print "error: a segment is writable and executable"; exit 1 } }'
+
+$(O)/ravelin.elf: $(O)/ravelin.debug
+	@$(OBJCOPY) --strip-all --remove-section .percpu $< $@
+
+check-size: $(O)/ravelin.elf
+	@size=$$(stat -c %s $<); test $$size -le $(IMAGE_LIMIT) || \
+		{ echo "error: $< has $$size bytes, limit $(IMAGE_LIMIT)"; exit 1; }
+
+# --- the UEFI application ----------------------------------------------------------------------
+
+EFI_SRCS := $(sort $(wildcard boot/efi/*.c))
+EFI_OBJS := $(EFI_SRCS:%.c=$(O)/%.o) $(O)/boot/efi/blob.o
+GNUEFI_INC ?= /usr/include/efi
+GNUEFI_LIB ?= /usr/lib
+EFI_CFLAGS := -std=gnu17 -ffreestanding -Os $(REPRO) $(WARN) -Wno-conversion -I. \
+	-isystem $(GNUEFI_INC) -isystem $(GNUEFI_INC)/x86_64 -m64 -mno-red-zone -mgeneral-regs-only \
+	-maccumulate-outgoing-args -fpic -fshort-wchar -fno-stack-protector -fcf-protection=none \
+	-fno-strict-aliasing -fno-asynchronous-unwind-tables -fvisibility=hidden \
+	-DGNU_EFI_USE_MS_ABI -DEFI_DEBUG=0
+
+$(O)/boot/efi/%.o: boot/efi/%.c Makefile
+	@mkdir -p $(@D)
+	@echo "  CC    $<"
+	@$(CC) $(EFI_CFLAGS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
+
+$(O)/boot/efi/blob.o: boot/efi/blob.asm $(O)/ravelin.elf
+	@mkdir -p $(@D)
+	@$(NASM) -f elf64 --reproducible -DIMAGE='"$(O)/ravelin.elf"' $< -o $@
+
+$(O)/ravelin.so: $(EFI_OBJS)
+	@$(LD) -nostdlib -shared -Bsymbolic -znocombreloc -znoexecstack --no-warn-rwx-segments \
+		--build-id=none -T $(GNUEFI_LIB)/elf_x86_64_efi.lds $(GNUEFI_LIB)/crt0-efi-x86_64.o \
+		$(EFI_OBJS) -L$(GNUEFI_LIB) -lefi -lgnuefi -o $@
+	@! $(NM) -u $@ | grep . || { echo "error: undefined symbols in $@"; exit 1; }
+
+$(O)/ravelin.efi: $(O)/ravelin.so
+	@echo "  EFI   $@"
+	@SOURCE_DATE_EPOCH=0 $(OBJCOPY) -j .text -j .sdata -j .data -j .rodata -j .dynamic -j .dynsym \
+		-j .rel -j .rela -j .rel.* -j .rela.* -j .reloc --target efi-app-x86_64 --subsystem=10 \
+		$< $@
+
+# --- boot media --------------------------------------------------------------------------------
+
+# CONF: the configuration; FILES: what it names. Both land beside each other.
+CONF ?=
+FILES ?=
+MEDIA_FILES = $(if $(CONF),$(CONF)) $(FILES)
+
+esp: $(O)/esp.img
+$(O)/esp.img: $(O)/ravelin.efi tools/mkesp.sh FORCE
+	@sh tools/mkesp.sh $@ $(O)/ravelin.efi $(if $(CONF),$(CONF),-) $(FILES)
+
+iso: $(O)/ravelin.iso
+$(O)/ravelin.iso: $(O)/ravelin.elf $(O)/ravelin.efi tools/mkiso.sh FORCE
+	@sh tools/mkiso.sh $@ $(O)/ravelin.elf $(if $(CONF),$(CONF),-) $(FILES)
+
+# --- tests -------------------------------------------------------------------------------------
+
+run: all
+	@$(PYTHON) tests/machine/run.py --build $(O)
+
+check: all check-repro check-unit check-machine
+
+TEST ?= *
+UNIT_SRCS := $(sort $(wildcard tests/unit/test_$(TEST).c))
+UNIT_BINS := $(UNIT_SRCS:tests/unit/%.c=$(O)/unit/%)
+UNIT_CFLAGS := -std=gnu17 -O1 -g -Wall -Wextra -Wno-unused-parameter -Werror -I. -DUNIT_TEST \
+	-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer \
+	-fno-strict-aliasing
+
+check-unit: $(UNIT_BINS)
+	@fail=0; for t in $(UNIT_BINS); do \
+		if timeout 120 $$t > $$t.log 2>&1; then \
+			echo "  PASS  $$(basename $$t) ($$(grep -c '       OK ' $$t.log) tests)"; \
+		else echo "  FAIL  $$(basename $$t)"; cat $$t.log; fail=1; fi; \
+	done; exit $$fail
+
+# The sources under test stand in a line "// sources: a.c b.c" of the test itself.
+$(O)/unit/%: tests/unit/%.c Makefile
+	@mkdir -p $(@D)
+	@echo "  HOSTCC $<"
+	@srcs=$$(sed -n 's,^// *sources: *,,p' $<); \
+	$(HOSTCC) $(UNIT_CFLAGS) $< $$srcs -o $@ -lcmocka && \
+	for s in $< $$srcs; do $(HOSTCC) $(UNIT_CFLAGS) -MM -MP -MT $@ $$s; echo "$@: $$s"; done > $@.d
+
+PYTEST ?=
+check-machine: all
+	@if [ -d tests/machine ]; then RAVELIN_BUILD=$(abspath $(O)) \
+		$(PYTHON) -m pytest -q tests/machine $(PYTEST); fi
+
+# The same sources in two other folders give the same bytes.
+check-repro:
+	@sh tools/check-repro.sh
+
+deps:
+	@need=$$(for p in $$(sed 's/#.*//' packages.txt); do \
+		dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+	if [ -z "$$need" ]; then echo 'all packages are there'; exit 0; fi; \
+	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	$$sudo apt-get update -q && \
+	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$need
+
+clean:
+	rm -rf $(O)
+
+-include tests/sev-machine/sev-machine.mk
+-include $(OBJS:.o=.d) $(OFFSETS:.inc=.d) $(EFI_SRCS:%.c=$(O)/%.d) $(addsuffix .d,$(UNIT_BINS))
