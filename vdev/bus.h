@@ -35,7 +35,7 @@ struct vdev_bus {
 int vdev_bus_add_port(struct vdev_bus *bus, const struct vdev_range *r);
 int vdev_bus_add_mmio(struct vdev_bus *bus, const struct vdev_range *r);
 
-/* The range that holds all of [addr, addr+size), or NULL. */
+/* The range that holds all of [addr, addr+size), or NULL. size >= 1. */
 const struct vdev_range *vdev_bus_find_port(const struct vdev_bus *bus, u16 port, u32 size);
 const struct vdev_range *vdev_bus_find_mmio(const struct vdev_bus *bus, gpa_t gpa, u32 size);
 

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "vdev/bus.h"
+
+#include "core/errno.h"
+
+#define PORT_SPACE 0x10000ULL
+
+static int add(struct vdev_range *table, u32 *count, const struct vdev_range *r, u64 space)
+{
+	if (r->len == 0 || r->base >= space || r->len > space - r->base)
+		return -EINVAL;
+	if (!r->read || !r->write || r->width > 8 || (r->width & (r->width - 1)) != 0)
+		return -EINVAL;
+
+	u32 at = 0;
+	while (at < *count && table[at].base < r->base)
+		at++;
+	if (at > 0 && r->base - table[at - 1].base < table[at - 1].len)
+		return -EEXIST;
+	if (at < *count && table[at].base - r->base < r->len)
+		return -EEXIST;
+	if (*count == VDEV_BUS_RANGES)
+		return -ENOSPC;
+
+	for (u32 i = *count; i > at; i--)
+		table[i] = table[i - 1];
+	table[at] = *r;
+	(*count)++;
+	return 0;
+}
+
+int vdev_bus_add_port(struct vdev_bus *bus, const struct vdev_range *r)
+{
+	return add(bus->port, &bus->ports, r, PORT_SPACE);
+}
+
+int vdev_bus_add_mmio(struct vdev_bus *bus, const struct vdev_range *r)
+{
+	return add(bus->mmio, &bus->mmios, r, 1ULL << 52);
+}
+
+/* The range that holds addr and the size - 1 bytes after it. */
+static const struct vdev_range *find(const struct vdev_range *table, u32 count, u64 addr, u32 size)
+{
+	u32 low = 0;
+
+	/* table[low - 1] is the last range that starts at or below addr. */
+	while (low < count) {
+		u32 mid = low + (count - low) / 2;
+		if (table[mid].base <= addr)
+			low = mid + 1;
+		else
+			count = mid;
+	}
+	if (low == 0)
+		return NULL;
+
+	const struct vdev_range *r = &table[low - 1];
+	u64 offset = addr - r->base;
+	if (offset >= r->len || size > r->len - offset)
+		return NULL;
+	return r;
+}
+
+const struct vdev_range *vdev_bus_find_port(const struct vdev_bus *bus, u16 port, u32 size)
+{
+	return find(bus->port, bus->ports, port, size);
+}
+
+const struct vdev_range *vdev_bus_find_mmio(const struct vdev_bus *bus, gpa_t gpa, u32 size)
+{
+	return find(bus->mmio, bus->mmios, gpa, size);
+}
+
+static u64 ones(u32 size)
+{
+	return size >= 8 ? ~0ULL : (1ULL << (size * 8)) - 1;
+}
+
+static u64 range_read(const struct vdev_range *r, u64 offset, u32 size)
+{
+	if (likely(r->width == 0 || size <= r->width))
+		return r->read(r->dev, offset, size) & ones(size);
+
+	u64 value = 0;
+	for (u32 i = 0; i < size; i += r->width)
+		value |= (r->read(r->dev, offset + i, r->width) & ones(r->width)) << (i * 8);
+	return value;
+}
+
+static void range_write(const struct vdev_range *r, u64 offset, u32 size, u64 value)
+{
+	value &= ones(size);
+	if (likely(r->width == 0 || size <= r->width)) {
+		r->write(r->dev, offset, size, value);
+		return;
+	}
+	for (u32 i = 0; i < size; i += r->width)
+		r->write(r->dev, offset + i, r->width, value >> (i * 8) & ones(r->width));
+}
+
+static bool port_access_valid(u16 port, u32 size)
+{
+	return (size == 1 || size == 2 || size == 4) && port + size <= PORT_SPACE;
+}
+
+u32 vdev_bus_port_read(const struct vdev_bus *bus, u16 port, u32 size)
+{
+	const struct vdev_range *r = vdev_bus_find_port(bus, port, size);
+
+	if (likely(r && (size == 1 || size == 2 || size == 4)))
+		return (u32)range_read(r, port - r->base, size);
+	if (!port_access_valid(port, size))
+		return (u32)ones(size);
+
+	u32 value = 0;
+	for (u32 i = 0; i < size; i++) {
+		r = vdev_bus_find_port(bus, (u16)(port + i), 1);
+		value |= (r ? (u32)range_read(r, port + i - r->base, 1) : 0xFFU) << (i * 8);
+	}
+	return value;
+}
+
+void vdev_bus_port_write(const struct vdev_bus *bus, u16 port, u32 size, u32 value)
+{
+	const struct vdev_range *r = vdev_bus_find_port(bus, port, size);
+
+	if (likely(r && (size == 1 || size == 2 || size == 4))) {
+		range_write(r, port - r->base, size, value);
+		return;
+	}
+	if (!port_access_valid(port, size))
+		return;
+
+	for (u32 i = 0; i < size; i++) {
+		r = vdev_bus_find_port(bus, (u16)(port + i), 1);
+		if (r)
+			range_write(r, port + i - r->base, 1, value >> (i * 8));
+	}
+}
+
+u64 vdev_bus_mmio_read(const struct vdev_bus *bus, gpa_t gpa, u32 size)
+{
+	const struct vdev_range *r = vdev_bus_find_mmio(bus, gpa, size);
+
+	if (!r || (size != 1 && size != 2 && size != 4 && size != 8))
+		return ~0ULL;
+	return range_read(r, gpa - r->base, size);
+}
+
+void vdev_bus_mmio_write(const struct vdev_bus *bus, gpa_t gpa, u32 size, u64 value)
+{
+	const struct vdev_range *r = vdev_bus_find_mmio(bus, gpa, size);
+
+	if (r && (size == 1 || size == 2 || size == 4 || size == 8))
+		range_write(r, gpa - r->base, size, value);
+}
