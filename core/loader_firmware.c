@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "core/errno.h"
+#include "core/loader.h"
+#include "core/string.h"
+
+/*
+ * A firmware image at the reset vector: read-only below 4 GiB, its last 128 KiB
+ * again in the BIOS area, in RAM, as a PC's chip set shadows it.
+ */
+#define SHADOW_BASE 0xE0000UL
+#define SHADOW_SIZE 0x20000UL
+#define ROM_MIN KIB(64)
+#define ROM_MAX MIB(16) /* stays clear of the LAPIC's page */
+
+int firmware_load(struct loader *l, struct guest_entry *entry)
+{
+	const struct loader_image *f = &l->kernel;
+	u64 shadow = MIN(f->size, SHADOW_SIZE);
+
+	if (f->size < ROM_MIN || f->size > ROM_MAX || !IS_ALIGNED(f->size, PAGE_SIZE))
+		return loader_error(l, f, -EPROTO,
+				    "%llu bytes: a firmware image has 64K to 16M, in whole pages",
+				    (unsigned long long)f->size);
+	if (!IS_ALIGNED(f->pa, PAGE_SIZE))
+		return loader_error(l, f, -EPROTO,
+				    "the boot loader put it at 0x%llx, which is not page aligned",
+				    (unsigned long long)f->pa);
+	l->vm->ram.rom = f->pa;
+	l->vm->ram.rom_size = f->size;
+	l->vm->ram.rom_gpa = GIB(4) - f->size;
+	loader_zero(l, SHADOW_BASE, SHADOW_SIZE);
+	loader_write(l, SHADOW_BASE + SHADOW_SIZE - shadow, f->data + f->size - shadow, shadow);
+	entry->mode = GUEST_REAL;
+	return 0;
+}
