@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef RAVELIN_ARCH_X86_VCPU_STATE_H
+#define RAVELIN_ARCH_X86_VCPU_STATE_H
+
+#include "core/types.h"
+
+/*
+ * Guest registers that neither VMRUN nor VMLAUNCH switches and that the
+ * hypervisor itself does not use: x87, vector and PKRU state, XCR0, DR0..DR3,
+ * TSC_AUX. They stay in the CPU, over exits and while the vCPU waits, until
+ * another vCPU needs the place or the vCPU is run on another CPU.
+ */
+struct vcpu;
+
+/* Every CPU, before it runs a vCPU: control registers, XCR0, XSS. */
+void vcpu_state_cpu_init(void);
+/* XCR0 bits that a guest may set: what the CPUs have and this code saves. 0: no XSAVE. */
+u64 vcpu_state_xcr0_mask(void);
+
+/* Allocates v->fpu. 0 or -ENOMEM. */
+int vcpu_state_init(struct vcpu *v);
+/* Forgets the state wherever it is and frees it. Interrupts on, v not running. */
+void vcpu_state_destroy(struct vcpu *v);
+/* Values after RESET, or after INIT (which keeps x87, vector state and XCR0; APM vol. 2, table
+ * 14-1). v not running; on any CPU with interrupts on. */
+void vcpu_state_reset(struct vcpu *v, bool init);
+
+/* Makes v's state the one in this CPU's registers, fetching it from another CPU when it is still
+ * there. Interrupts on. */
+void vcpu_state_load(struct vcpu *v);
+/* Writes the state back to *v if this CPU has it. */
+void vcpu_state_put(struct vcpu *v);
+
+/* v runs on this CPU and changes a register; the value has been checked. */
+void vcpu_state_set_xcr0(struct vcpu *v, u64 value);
+void vcpu_state_set_tsc_aux(struct vcpu *v, u64 value);
+
+#endif
