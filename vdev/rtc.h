@@ -17,7 +17,7 @@ struct vrtc {
 	u8 index;
 	u8 flags;          /* register C */
 	u8 cmos[VRTC_BYTES];
-	s64 base_seconds;  /* clock = base_seconds + (guest time + phase_ns) / 1 s */
+	s64 base_seconds;  /* clock = base_seconds + (guest time + phase_ns) / 1 s, from year 0 */
 	u64 phase_ns;      /* 0..999999999 */
 	u64 synced_ns;     /* flags are complete up to this guest time */
 	s64 alarm_second;  /* clock value of the next alarm match, -1 none */
