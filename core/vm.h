@@ -2,6 +2,7 @@
 #ifndef RAVELIN_CORE_VM_H
 #define RAVELIN_CORE_VM_H
 
+#include "arch/x86/emulate.h"
 #include "arch/x86/paging.h"
 #include "arch/x86/virt.h"
 #include "core/config.h"
@@ -80,6 +81,7 @@ struct vcpu {
 	u64 xss;
 
 	struct vlapic lapic;
+	struct emulate_cache emulate;
 };
 
 enum vm_state { VM_OFF, VM_RUNNING, VM_STOPPING, VM_CRASHED };
