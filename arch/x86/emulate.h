@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef RAVELIN_ARCH_X86_EMULATE_H
+#define RAVELIN_ARCH_X86_EMULATE_H
+
+#include "core/types.h"
+
+/*
+ * Executes the guest's instruction behind an exit for device memory or for string
+ * I/O. Only instructions that touch memory are known here; nothing is emulated
+ * that the CPU can run itself.
+ */
+struct vcpu;
+
+/*
+ * A plain load or store seen before, found again by its bytes: it needs no decode
+ * and, as the exit names the guest-physical address, no operand address either.
+ */
+struct emulate_quick {
+	u64 key[2];   /* instruction bytes 0..7 and 7..14, under mask */
+	u64 mask[2];
+	u64 imm;
+	u8 len;       /* 0: empty */
+	u8 mode;      /* enum insn_mode it was decoded in */
+	u8 size;      /* bytes of the access */
+	u8 reg_size;  /* loads: bytes of the destination register */
+	u8 reg;       /* GPR, never RSP */
+	bool store;
+	bool use_imm; /* stores: imm instead of reg */
+	bool sign;    /* loads: sign-extend */
+};
+
+#define EMULATE_QUICK 8
+
+/* Part of struct vcpu; all zero at creation. */
+struct emulate_cache {
+	struct emulate_quick entry[EMULATE_QUICK];
+};
+
+/*
+ * Answers VEXIT_MMIO (v->exit.mmio). Returns VRESULT_*: ADVANCE with
+ * v->exit.insn_len set; RETRY when a fault was queued for the guest or a REP
+ * instruction has more to do; LEAVE after the VM was stopped by vcpu_fatal().
+ */
+u32 emulate_mmio(struct vcpu *v);
+
+/* Answers VEXIT_IO with io.string set. io.seg may be VSEG_COUNT when the hardware does not say
+ * which segment OUTS uses: the instruction is decoded then. Results as emulate_mmio(). */
+u32 emulate_string_io(struct vcpu *v);
+
+/*
+ * Length of the instruction at the guest's CS:RIP, for CPUs that save no next RIP:
+ * 1..15, or -EFAULT when its bytes cannot be fetched (nothing is queued), -EINVAL
+ * when it is no instruction, -E2BIG, -EIO, -EAGAIN, -EACCES.
+ */
+int insn_length_at_rip(struct vcpu *v);
+
+#endif
