@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef RAVELIN_CORE_HYPERCALL_H
+#define RAVELIN_CORE_HYPERCALL_H
+
+#include "core/types.h"
+
+struct vcpu;
+
+/*
+ * VMMCALL/VMCALL with KVM's calling convention: number in RAX, arguments in
+ * RBX RCX RDX RSI, result in RAX (negative KVM error codes). Returns VRESULT_*.
+ */
+u32 hypercall(struct vcpu *v);
+
+#define KVM_EPERM 1
+#define KVM_EFAULT 14
+#define KVM_EINVAL 22
+#define KVM_EOPNOTSUPP 95
+#define KVM_ENOSYS 1000
+
+#endif
