@@ -37,7 +37,7 @@ CFLAGS := -std=gnu17 -ffreestanding -O2 -g $(REPRO) $(WARN) -I. \
 LDFLAGS := -nostdlib -static -T linker.ld --gc-sections --build-id=none --orphan-handling=error \
 	-z max-page-size=4096 -z noexecstack --fatal-warnings --no-undefined
 
-.PHONY: all help clean run iso esp check check-unit check-machine check-repro check-size deps FORCE
+.PHONY: all help clean run iso esp check check-unit check-machine check-full check-repro check-size deps FORCE
 all: $(O)/ravelin.elf $(O)/ravelin.efi check-size
 
 help:
@@ -48,6 +48,7 @@ help:
 	@echo 'make check       all tests: check-repro check-unit check-machine'
 	@echo 'make check-unit  unit tests on this host, with sanitizers (TEST=name: one of them)'
 	@echo 'make check-machine  tests in emulators (PYTEST="-k boot": a choice)'
+	@echo 'make check-full  as check-machine, with every combination (hours)'
 	@echo 'make deps        install the Debian packages of packages.txt that are missing'
 	@echo 'make clean       remove $(O)/'
 	@echo 'Variables: O=DIR  CROSS_COMPILE=PREFIX  CONF=ravelin.conf and FILES="..." for iso and esp'
@@ -154,7 +155,7 @@ $(O)/ravelin.iso: $(O)/ravelin.elf $(O)/ravelin.efi tools/mkiso.sh FORCE
 # --- tests -------------------------------------------------------------------------------------
 
 run: all
-	@$(PYTHON) tests/machine/run.py --build $(O)
+	@RAVELIN_BUILD=$(abspath $(O)) $(PYTHON) tests/machine/run.py
 
 check: all check-repro check-unit check-machine
 
@@ -181,9 +182,13 @@ $(O)/unit/%: tests/unit/%.c Makefile
 	for s in $< $$srcs; do $(HOSTCC) $(UNIT_CFLAGS) -MM -MP -MT $@ $$s; echo "$@: $$s"; done > $@.d
 
 PYTEST ?=
-check-machine: all
+check-machine: all guests
 	@if [ -d tests/machine ]; then RAVELIN_BUILD=$(abspath $(O)) \
 		$(PYTHON) -m pytest -q tests/machine $(PYTEST); fi
+
+# As check-machine, with the whole boot matrix: hours.
+check-full: all guests
+	@RAVELIN_BUILD=$(abspath $(O)) $(PYTHON) -m pytest -q tests/machine --full $(PYTEST)
 
 # The same sources in two other folders give the same bytes.
 check-repro:
@@ -200,5 +205,6 @@ deps:
 clean:
 	rm -rf $(O)
 
+include tests/guests/guests.mk
 -include tests/sev-machine/sev-machine.mk
 -include $(OBJS:.o=.d) $(OFFSETS:.inc=.d) $(EFI_SRCS:%.c=$(O)/%.d) $(addsuffix .d,$(UNIT_BINS))
