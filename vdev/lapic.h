@@ -2,6 +2,7 @@
 #ifndef RAVELIN_VDEV_LAPIC_H
 #define RAVELIN_VDEV_LAPIC_H
 
+#include "arch/x86/msr.h"
 #include "core/spinlock.h"
 #include "core/types.h"
 #include "vdev/host.h"
@@ -69,12 +70,9 @@ struct vlapic {
 	struct vdev_timer timer;
 };
 
-#define MSR_APIC_BASE 0x1BU
-#define MSR_TSC_DEADLINE 0x6E0U
 #define MSR_X2APIC_FIRST 0x800U
 #define MSR_X2APIC_LAST 0x8FFU
 
-#define APIC_BASE_BSP BIT(8)
 #define APIC_BASE_EXTD BIT(10)
 #define APIC_BASE_EN BIT(11)
 

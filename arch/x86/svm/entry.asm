@@ -51,7 +51,7 @@ svm_loop:
 	mov r14, [rdi + VCPU_R14]
 	mov r15, [rdi + VCPU_R15]
 	mov rdi, [rdi + VCPU_RDI]
-	vmrun rax
+	vmrun			; address in RAX
 	mov rax, [rsp]
 	mov [rax + VCPU_RDI], rdi
 	mov [rax + VCPU_RSI], rsi

@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "arch/x86/cpu.h"
+#include "arch/x86/decode.h"
+#include "arch/x86/gwalk.h"
+#include "arch/x86/msr.h"
+#include "arch/x86/svm/svm.h"
+#include "core/string.h"
+
+/*
+ * From a #VMEXIT to a neutral exit, and on to the next entry. docs/svm-exits.md
+ * says for every exit code what happens and why.
+ */
+
+#define DR6_BS BIT(14)
+
+/* What a code needs beyond its kind. */
+enum disposition {
+	D_UNKNOWN,  /* never asked for: the VM is stopped with a report */
+	D_PLAIN,    /* the kind says it all */
+	D_IO,
+	D_MSR,
+	D_EXCEPTION,
+	D_WINDOW,   /* host event: taken as soon as GIF is set */
+	D_VINTR,
+	D_IRET,
+	D_CR8
+};
+
+struct rule {
+	u8 disposition;
+	u8 kind;
+	u8 min_len; /* shortest encoding, bytes */
+};
+
+static const struct rule rules[SVM_EXIT_CODES] = {
+	[SVM_EXIT_CR8_WRITE] = { D_CR8, VEXIT_NOTHING, 3 },
+	[SVM_EXIT_EXCP0 ... SVM_EXIT_EXCP31] = { D_EXCEPTION, VEXIT_EXCEPTION, 0 },
+	[SVM_EXIT_INTR] = { D_WINDOW, VEXIT_INTERRUPT, 0 },
+	[SVM_EXIT_NMI] = { D_WINDOW, VEXIT_NMI, 0 },
+	[SVM_EXIT_SMI] = { D_WINDOW, VEXIT_INTERRUPT, 0 },
+	[SVM_EXIT_INIT] = { D_WINDOW, VEXIT_INTERRUPT, 0 },
+	[SVM_EXIT_VINTR] = { D_VINTR, VEXIT_WINDOW, 0 },
+	[SVM_EXIT_RDPMC] = { D_PLAIN, VEXIT_RDPMC, 2 },
+	[SVM_EXIT_CPUID] = { D_PLAIN, VEXIT_CPUID, 2 },
+	[SVM_EXIT_IRET] = { D_IRET, VEXIT_WINDOW, 1 },
+	[SVM_EXIT_INVD] = { D_PLAIN, VEXIT_WBINVD, 2 },
+	[SVM_EXIT_PAUSE] = { D_PLAIN, VEXIT_PAUSE, 2 },
+	[SVM_EXIT_HLT] = { D_PLAIN, VEXIT_HLT, 1 },
+	[SVM_EXIT_INVLPGA] = { D_PLAIN, VEXIT_UD, 3 },
+	[SVM_EXIT_IOIO] = { D_IO, VEXIT_IO, 1 },
+	[SVM_EXIT_MSR] = { D_MSR, VEXIT_RDMSR, 2 },
+	[SVM_EXIT_TASK_SWITCH] = { D_PLAIN, VEXIT_TASK_SWITCH, 0 },
+	[SVM_EXIT_FERR_FREEZE] = { D_UNKNOWN, VEXIT_FATAL, 0 },
+	[SVM_EXIT_SHUTDOWN] = { D_PLAIN, VEXIT_SHUTDOWN, 0 },
+	[SVM_EXIT_VMRUN] = { D_PLAIN, VEXIT_UD, 3 },
+	[SVM_EXIT_VMMCALL] = { D_PLAIN, VEXIT_HYPERCALL, 3 },
+	[SVM_EXIT_VMLOAD] = { D_PLAIN, VEXIT_UD, 3 },
+	[SVM_EXIT_VMSAVE] = { D_PLAIN, VEXIT_UD, 3 },
+	[SVM_EXIT_STGI] = { D_PLAIN, VEXIT_UD, 3 },
+	[SVM_EXIT_CLGI] = { D_PLAIN, VEXIT_UD, 3 },
+	[SVM_EXIT_SKINIT] = { D_PLAIN, VEXIT_UD, 3 },
+	[SVM_EXIT_WBINVD] = { D_PLAIN, VEXIT_WBINVD, 2 },
+	[SVM_EXIT_MONITOR] = { D_PLAIN, VEXIT_UD, 3 },
+	[SVM_EXIT_MWAIT] = { D_PLAIN, VEXIT_UD, 3 },
+	[SVM_EXIT_MWAIT_ARMED] = { D_PLAIN, VEXIT_UD, 3 },
+	[SVM_EXIT_XSETBV] = { D_PLAIN, VEXIT_XSETBV, 3 },
+	[SVM_EXIT_RDPRU] = { D_PLAIN, VEXIT_UD, 3 },
+	[SVM_EXIT_INVLPGB] = { D_PLAIN, VEXIT_UD, 3 },
+	[SVM_EXIT_INVLPGB_ILLEGAL] = { D_PLAIN, VEXIT_UD, 3 },
+	[SVM_EXIT_MCOMMIT] = { D_PLAIN, VEXIT_UD, 4 },
+	[SVM_EXIT_TLBSYNC] = { D_PLAIN, VEXIT_UD, 3 },
+};
+
+static enum insn_mode code_mode(const struct vmcb *b)
+{
+	if ((b->efer & EFER_LMA) != 0 && (b->cs.attr & VSEG_ATTR_L) != 0)
+		return INSN_MODE_64;
+	return (b->cs.attr & VSEG_ATTR_DB) != 0 ? INSN_MODE_32 : INSN_MODE_16;
+}
+
+/* --- RIP -------------------------------------------------------------------------------------- */
+
+static int fetch_insn(struct vcpu *v, struct insn *insn)
+{
+	struct guest_fault fault;
+	struct gwalk_ctx ctx;
+	u8 bytes[INSN_MAX];
+	int n = gwalk_load(v, &ctx);
+
+	if (n == 0)
+		n = guest_fetch(v, &ctx, svm_vmcb(v)->rip, bytes, &fault);
+	if (n < 0)
+		return n;
+	return insn_decode(insn, bytes, (size_t)n, ctx.mode);
+}
+
+/*
+ * Length of the instruction that caused this exit, for CPUs that do not save
+ * the next RIP. The CPU has executed it, so it is there; when another vCPU
+ * changed or unmapped it meanwhile, the shortest encoding is as good as any.
+ */
+static u32 insn_length(struct vcpu *v, struct vmcb *b)
+{
+	struct insn insn;
+
+	if (fetch_insn(v, &insn) == 0)
+		return insn.len;
+	return b->exitcode < SVM_EXIT_CODES ? rules[b->exitcode].min_len : 0;
+}
+
+static void advance_by_length(struct vcpu *v, struct vmcb *b)
+{
+	u32 len = v->exit.insn_len != 0 ? v->exit.insn_len : insn_length(v, b);
+
+	b->rip += len;
+	if (code_mode(b) != INSN_MODE_64)
+		b->rip = (u32)b->rip;
+}
+
+/* RFLAGS.TF at an instruction that software completed: our step is done, the guest's traps. */
+static void single_step(struct vcpu *v, struct vmcb *b)
+{
+	if (svm_vcpu(v)->step)
+		svm_step_done(v);
+	if ((b->rflags & RFLAGS_TF) == 0)
+		return;
+	vmcb_set_dr6(b, b->dr6 | DR6_BS);
+	vcpu_inject_exception(v, VEC_DB, false, 0);
+}
+
+static inline void step_over(struct vcpu *v, struct vmcb *b, bool nrip)
+{
+	if (likely(nrip))
+		b->rip = b->nrip;
+	else
+		advance_by_length(v, b);
+	b->int_state = 0;
+	if (unlikely((b->rflags & RFLAGS_TF) != 0))
+		single_step(v, b);
+}
+
+/* --- decoding --------------------------------------------------------------------------------- */
+
+static void fatal(struct vexit *x, const struct vmcb *b, const char *why)
+{
+	x->kind = VEXIT_FATAL;
+	x->fatal = (struct vexit_fatal){ why, b->exitcode, b->exitinfo1, b->exitinfo2 };
+}
+
+/* APM vol. 2, 15.10.2. EXITINFO2 is the next RIP on all CPUs. */
+static void decode_io(struct vexit *x, const struct vmcb *b)
+{
+	u64 info = b->exitinfo1;
+
+	x->insn_len = (u32)(b->exitinfo2 - b->rip) & 0xf;
+	x->io.port = (u16)(info >> SVM_IOIO_PORT_SHIFT);
+	x->io.size = info >> SVM_IOIO_SIZE_SHIFT & 7;
+	x->io.in = (info & SVM_IOIO_IN) != 0;
+	x->io.string = (info & SVM_IOIO_STRING) != 0;
+	x->io.rep = (info & SVM_IOIO_REP) != 0;
+	x->io.addr_size = (u8)((info >> SVM_IOIO_ADDR_SHIFT & 7) << 1);
+	x->io.seg = info >> SVM_IOIO_SEG_SHIFT & 7;
+}
+
+static void decode_exception(struct vcpu *v, struct vmcb *b)
+{
+	struct vexit *x = &v->exit;
+	u8 vector = (u8)(b->exitcode - SVM_EXIT_EXCP0);
+	const u32 with_error = BIT32(VEC_DF) | BIT32(VEC_TS) | BIT32(VEC_NP) | BIT32(VEC_SS) |
+			       BIT32(VEC_GP) | BIT32(VEC_PF) | BIT32(17) | BIT32(21);
+
+	if (vector == VEC_MC) {
+		x->kind = VEXIT_MCE;
+		return;
+	}
+	if (svm_vcpu(v)->step && !svm_step_end(v, vector)) {
+		x->kind = VEXIT_NOTHING;
+		return;
+	}
+	x->exc.vector = vector;
+	x->exc.has_error = (with_error >> vector & 1) != 0;
+	x->exc.error = (u32)b->exitinfo1;
+	if (vector == VEC_PF)
+		vmcb_set_cr2(b, b->exitinfo2);
+}
+
+/* APM vol. 2, 15.25.6. All RAM is mapped at all times: this is a device, a ROM or a hole. */
+static void decode_npf(struct vexit *x, const struct vmcb *b)
+{
+	u64 info = b->exitinfo1;
+
+	if ((info & SVM_NPF_TABLE) != 0) {
+		fatal(x, b, "the guest's page tables are not in its RAM");
+		return;
+	}
+	if ((b->exitintinfo & VMCB_EVENT_VALID) != 0) {
+		fatal(x, b, "the guest's descriptor tables or stack are not in its RAM");
+		return;
+	}
+	x->kind = VEXIT_MMIO;
+	x->mmio.gpa = b->exitinfo2;
+	x->mmio.access = (info & SVM_NPF_WRITE) != 0 ? VACCESS_WRITE :
+			 (info & SVM_NPF_FETCH) != 0 ? VACCESS_EXEC : VACCESS_READ;
+	x->mmio.code_mode = (u8)(code_mode(b) + 1);
+	x->mmio.insn_len = 0;
+	if (svm.decode) {
+		x->mmio.insn_len = MIN(b->insn_len & 0xf, (u8)sizeof(x->mmio.insn));
+		memcpy(x->mmio.insn, b->insn, sizeof(x->mmio.insn));
+	}
+}
+
+/* Codes above the dense range. */
+static void decode_far(struct vexit *x, const struct vmcb *b)
+{
+	if (b->exitcode == SVM_EXIT_NPF)
+		decode_npf(x, b);
+	else if ((u32)b->exitcode == SVM_EXIT_INVALID)
+		fatal(x, b, "VMRUN refused the guest's state");
+	else if ((u32)b->exitcode == SVM_EXIT_BUSY)
+		fatal(x, b, "VMRUN found the control block in use on another CPU");
+	else
+		fatal(x, b, "an exit that was not asked for");
+}
+
+/* --- exits that need nobody else -------------------------------------------------------------- */
+
+/*
+ * A host event ended guest mode and waits for GIF. The handlers need the host's
+ * TR for their stacks; one instruction with GIF set is enough for all that is
+ * pending, since RFLAGS.IF is set throughout the loop.
+ */
+static void host_window(struct svm_vcpu *sv)
+{
+	paddr_t host = svm_this_cpu()->host_vmcb;
+
+	svm_vmsave(sv->vmcb_pa);
+	sv->loaded = false;
+	svm_vmload(host);
+	__asm__ volatile("stgi; nop; clgi" : : : "memory", "cc");
+	svm_vmload(sv->vmcb_pa);
+	sv->loaded = true;
+}
+
+static void vintr(struct vcpu *v, struct vmcb *b)
+{
+	u64 prio = (b->vintr & VMCB_V_INTR_PRIO) >> VMCB_V_INTR_PRIO_SHIFT;
+
+	/* A CPU that is not exact about priorities must not be asked again. */
+	if ((b->vintr & VMCB_V_IGN_TPR) == 0 && prio <= (b->vintr & VMCB_V_TPR))
+		svm.cr8_quirk = true;
+	svm_irq_window_close(b);
+	__atomic_or_fetch(&v->hazards, HAZ_IRQ, __ATOMIC_RELAXED);
+}
+
+/* MOV to CR8 (APM vol. 3), intercepted while an interrupt waits: see irq_window(). */
+static void mov_to_cr8(struct vcpu *v, struct vmcb *b)
+{
+	struct insn insn;
+	u64 value;
+	int err = fetch_insn(v, &insn);
+
+	/* Not there any more: let the guest run into what is there now, without the intercept. */
+	if (err < 0 || insn.map != INSN_MAP_0F || insn.opcode != 0x22 || insn.mem) {
+		svm_irq_window_close(b);
+		return;
+	}
+	value = insn.rm == GPR_RSP ? b->rsp : v->gpr[insn.rm & 15];
+	if (value > VMCB_V_TPR) {
+		vcpu_inject_gp(v);
+		return;
+	}
+	vmcb_set_vintr(b, (b->vintr & ~VMCB_V_TPR_BYTE) | value);
+	v->exit.insn_len = insn.len;
+	step_over(v, b, false);
+	__atomic_or_fetch(&v->hazards, HAZ_IRQ, __ATOMIC_RELAXED);
+}
+
+/* Fills v->exit. False: the exit is done. */
+static bool decode(struct vcpu *v, struct vmcb *b)
+{
+	struct vexit *x = &v->exit;
+	const struct rule *r;
+
+	x->insn_len = 0;
+	if (unlikely(b->exitcode >= SVM_EXIT_CODES)) {
+		decode_far(x, b);
+		return true;
+	}
+	r = &rules[b->exitcode];
+	x->kind = r->kind;
+	switch (r->disposition) {
+	case D_PLAIN:
+		return true;
+	case D_IO:
+		decode_io(x, b);
+		return true;
+	case D_MSR:
+		x->kind = b->exitinfo1 & 1 ? VEXIT_WRMSR : VEXIT_RDMSR;
+		return true;
+	case D_EXCEPTION:
+		decode_exception(v, b);
+		return x->kind != VEXIT_NOTHING;
+	case D_WINDOW:
+		host_window(svm_vcpu(v));
+		return false;
+	case D_VINTR:
+		vintr(v, b);
+		return false;
+	case D_IRET:
+		svm_nmi_iret(v);
+		return false;
+	case D_CR8:
+		mov_to_cr8(v, b);
+		return false;
+	default:
+		fatal(x, b, "an exit that was not asked for");
+		return true;
+	}
+}
+
+/* --- the loop's half in C --------------------------------------------------------------------- */
+
+static __attribute__((noinline)) u32 exit_slow(struct vcpu *v, struct vmcb *b)
+{
+	bool dispatch;
+	u32 r;
+
+	/* From here on the writers of the VMCB say what is no longer as the CPU knows it. */
+	b->clean = svm.clean;
+	v->gpr[GPR_RAX] = b->rax;
+	if (unlikely((b->exitintinfo & VMCB_EVENT_VALID) != 0))
+		svm_requeue(v);
+	dispatch = decode(v, b);
+	v->exits[v->exit.kind]++;
+	if (!dispatch)
+		return v->hazards;
+	r = vcpu_dispatch(v);
+	b->rax = v->gpr[GPR_RAX];
+	if ((r & VRESULT_ADVANCE) != 0)
+		step_over(v, b, svm.nrips && v->exit.insn_len == 0 && v->exit.kind != VEXIT_MMIO);
+	return (r & VRESULT_LEAVE) != 0 ? SVM_LEAVE : v->hazards;
+}
+
+/* A CPUID leaf whose answer never changes, straight from core's table; all others take the long
+ * way. RAX is in the VMCB. */
+static inline bool cpuid_fast(struct vcpu *v, struct vmcb *b)
+{
+	const struct cpuid_entry *e = cpuid_static(&v->cpuid, (u32)b->rax);
+
+	if (unlikely(e == NULL))
+		return false;
+	b->rax = e->eax;
+	v->gpr[GPR_RBX] = e->ebx;
+	v->gpr[GPR_RCX] = e->ecx;
+	v->gpr[GPR_RDX] = e->edx;
+	v->exits[VEXIT_CPUID]++;
+	return true;
+}
+
+/* After each #VMEXIT, GIF clear. Returns the hazards to be looked at before the next entry, 0 to
+ * enter at once, SVM_LEAVE to leave. */
+u32 svm_exit(struct vcpu *v, struct vmcb *b)
+{
+	if (likely(b->exitcode == SVM_EXIT_CPUID) && likely(svm.nrips) && likely(cpuid_fast(v, b))) {
+		step_over(v, b, true);
+		return v->hazards;
+	}
+	return exit_slow(v, b);
+}
+
+/* Before an entry with hazards, and before the first. Non-zero: leave instead. GIF clear. */
+u32 svm_prepare(struct vcpu *v)
+{
+	u32 h = __atomic_load_n(&v->hazards, __ATOMIC_ACQUIRE);
+
+	if (unlikely((h & HAZ_LEAVE) != 0))
+		return 1;
+	if ((h & HAZ_TLB) != 0)
+		svm_asid_flush(v);
+	if ((h & HAZ_TPR) != 0) {
+		vcpu_hazard_clear(v, HAZ_TPR);
+		svm_load_tpr(v);
+	}
+	if ((h & (HAZ_EVENT | HAZ_NMI | HAZ_IRQ)) != 0)
+		svm_inject(v, h);
+	svm_asid_enter(v);
+	return 0;
+}
