@@ -69,9 +69,12 @@ static const u32 lvt_writable[LVT_COUNT] = {
 #define peek(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
 #define poke(field, v) __atomic_store_n(&(field), (v), __ATOMIC_RELAXED)
 
+/* Kept out of line, so that the paths taken thousands of times a second save no registers for it. */
+#define RARE __attribute__((noinline))
+
 static inline u32 top_bit(u32 word)
 {
-	return 31U - (u32)__builtin_clz(word);
+	return (u32)__builtin_clz(word) ^ 31U; /* one BSR */
 }
 
 /* Priorities ------------------------------------------------------------- */
@@ -223,7 +226,7 @@ static void accept_fixed(struct vlapic *l, u8 vector, bool level)
 }
 
 /* Notes errors for the next write of ESR, and interrupts for those that were not noted before. */
-static void raise_error(struct vlapic *l, u32 errors)
+RARE static void raise_error(struct vlapic *l, u32 errors)
 {
 	u32 before = __atomic_fetch_or(&l->esr_pending, errors, __ATOMIC_SEQ_CST);
 	u32 lvt = peek(l->lvt[LVT_ERROR]);
@@ -353,7 +356,7 @@ static u64 lowest_of(struct vdev_platform *p, u64 set, u8 vector)
 	return best == ~0U ? 0 : BIT(best);
 }
 
-static u32 send_to_set(struct vdev_platform *p, u64 set, const struct apic_message *m)
+RARE static u32 send_to_set(struct vdev_platform *p, u64 set, const struct apic_message *m)
 {
 	u32 accepted = 0;
 
@@ -379,7 +382,7 @@ u32 vlapic_send(struct vdev_platform *p, const struct apic_message *m)
 
 /* Interrupt command register (SDM vol. 3A, 11.6.1) ----------------------- */
 
-static void icr_send_shorthand(struct vlapic *l, u32 shorthand, const struct apic_message *m)
+RARE static void icr_send_shorthand(struct vlapic *l, u32 shorthand, const struct apic_message *m)
 {
 	struct vdev_platform *p = l->p;
 	u32 cpus = p->config.cpus;
@@ -566,7 +569,7 @@ static u64 read_deadline(struct vlapic *l)
 	return value;
 }
 
-static void write_deadline(struct vlapic *l, u64 tsc)
+RARE static void write_deadline(struct vlapic *l, u64 tsc)
 {
 	bool now_due = false;
 
@@ -686,9 +689,11 @@ u32 vlapic_mmio_read(struct vlapic *l, u32 offset, u32 size)
 	return value;
 }
 
-/* What exists in xAPIC mode only, and what cannot be written. */
-static void mmio_write_rest(struct vlapic *l, u32 reg, u32 value)
+/* All but EOI, ICR and TPR. */
+RARE static void mmio_write_rest(struct vlapic *l, u32 reg, u32 value)
 {
+	if (write_register(l, reg, value))
+		return;
 	switch (reg) {
 	case REG_LDR: poke(l->ldr, value & 0xFF000000); break;
 	case REG_DFR: poke(l->dfr, value | 0x0FFFFFFF); break;
@@ -718,7 +723,9 @@ void vlapic_mmio_write(struct vlapic *l, u32 offset, u32 size, u32 value)
 		value &= ICR_WRITABLE;
 		l->icr = (l->icr & ~0xFFFFFFFFULL) | value;
 		icr_send(l, value, (u32)(l->icr >> 56));
-	} else if (!write_register(l, reg, value)) {
+	} else if (likely(reg == REG_TPR)) {
+		write_tpr(l, (u8)value);
+	} else {
 		mmio_write_rest(l, reg, value);
 	}
 }
@@ -741,7 +748,7 @@ static u32 x2apic_reserved(u32 reg)
 	}
 }
 
-static int x2apic_write_rest(struct vlapic *l, u32 reg, u64 value)
+RARE static int x2apic_write_rest(struct vlapic *l, u32 reg, u64 value)
 {
 	if (value >> 32 || ((u32)value & x2apic_reserved(reg)))
 		return -EINVAL;
@@ -820,7 +827,7 @@ static void reset_registers(struct vlapic *l)
 }
 
 /* Legal transitions: SDM vol. 3A, 11.12.5. */
-static int write_apic_base(struct vlapic *l, u64 value)
+RARE static int write_apic_base(struct vlapic *l, u64 value)
 {
 	u64 phys = (1ULL << l->p->config.phys_bits) - 1;
 	u64 allowed = (phys & PAGE_MASK) | APIC_BASE_BSP | APIC_BASE_EXTD | APIC_BASE_EN;
