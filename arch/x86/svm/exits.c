@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "arch/x86/cpu.h"
 #include "arch/x86/decode.h"
+#include "arch/x86/emulate.h"
 #include "arch/x86/gwalk.h"
 #include "arch/x86/msr.h"
 #include "arch/x86/svm/svm.h"
 #include "core/string.h"
+#include "core/trace.h"
 
 /*
  * From a #VMEXIT to a neutral exit, and on to the next entry. docs/svm-exits.md
@@ -101,10 +103,10 @@ static int fetch_insn(struct vcpu *v, struct insn *insn)
  */
 static u32 insn_length(struct vcpu *v, struct vmcb *b)
 {
-	struct insn insn;
+	int len = insn_length_at_rip(v);
 
-	if (fetch_insn(v, &insn) == 0)
-		return insn.len;
+	if (len > 0)
+		return (u32)len;
 	return b->exitcode < SVM_EXIT_CODES ? rules[b->exitcode].min_len : 0;
 }
 
@@ -147,9 +149,21 @@ static void fatal(struct vexit *x, const struct vmcb *b, const char *why)
 	x->fatal = (struct vexit_fatal){ why, b->exitcode, b->exitinfo1, b->exitinfo2 };
 }
 
-/* APM vol. 2, 15.10.2. EXITINFO2 is the next RIP on all CPUs. */
-static void decode_io(struct vexit *x, const struct vmcb *b)
+/* QEMU's TCG does not say the address size, CPUs without decode assists not the segment. */
+static void complete_string_io(struct vcpu *v, struct vexit_io *io)
 {
+	struct insn insn;
+	bool known = fetch_insn(v, &insn) == 0;
+
+	if (io->addr_size == 0)
+		io->addr_size = known ? insn.addrsize : (u8)(2 << code_mode(svm_vmcb(v)));
+	io->seg = known ? insn.seg : VSEG_DS;
+}
+
+/* APM vol. 2, 15.10.2. EXITINFO2 is the next RIP on all CPUs. */
+static void decode_io(struct vcpu *v, const struct vmcb *b)
+{
+	struct vexit *x = &v->exit;
 	u64 info = b->exitinfo1;
 
 	x->insn_len = (u32)(b->exitinfo2 - b->rip) & 0xf;
@@ -160,6 +174,8 @@ static void decode_io(struct vexit *x, const struct vmcb *b)
 	x->io.rep = (info & SVM_IOIO_REP) != 0;
 	x->io.addr_size = (u8)((info >> SVM_IOIO_ADDR_SHIFT & 7) << 1);
 	x->io.seg = info >> SVM_IOIO_SEG_SHIFT & 7;
+	if (unlikely(x->io.string) && (!svm.decode || x->io.addr_size == 0))
+		complete_string_io(v, &x->io);
 }
 
 static void decode_exception(struct vcpu *v, struct vmcb *b)
@@ -292,7 +308,7 @@ static bool decode(struct vcpu *v, struct vmcb *b)
 	case D_PLAIN:
 		return true;
 	case D_IO:
-		decode_io(x, b);
+		decode_io(v, b);
 		return true;
 	case D_MSR:
 		x->kind = b->exitinfo1 & 1 ? VEXIT_WRMSR : VEXIT_RDMSR;
@@ -357,11 +373,15 @@ static inline bool cpuid_fast(struct vcpu *v, struct vmcb *b)
 	return true;
 }
 
-/* After each #VMEXIT, GIF clear. Returns the hazards to be looked at before the next entry, 0 to
- * enter at once, SVM_LEAVE to leave. */
+/*
+ * After each #VMEXIT, GIF clear. Returns the hazards to be looked at before the
+ * next entry, 0 to enter at once, SVM_LEAVE to leave. A CPU without next-RIP save
+ * leaves nRIP zero, as it was made.
+ */
 u32 svm_exit(struct vcpu *v, struct vmcb *b)
 {
-	if (likely(b->exitcode == SVM_EXIT_CPUID) && likely(svm.nrips) && likely(cpuid_fast(v, b))) {
+	if (likely(b->exitcode == SVM_EXIT_CPUID && b->nrip != 0 && trace_flags == 0) &&
+	    likely(cpuid_fast(v, b))) {
 		step_over(v, b, true);
 		return v->hazards;
 	}

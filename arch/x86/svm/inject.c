@@ -262,7 +262,7 @@ static void inject_event(struct vcpu *v, struct svm_vcpu *sv, struct vmcb *b)
 		step_abort(v);
 	b->eventinj = event_word(&v->event);
 	/* With next-RIP save the CPU pushes nRIP for a software interrupt, else RIP. */
-	if (v->event.type == VEVENT_SOFT_INT)
+	if (v->event.type == VEVENT_SOFT_INT && svm.nrips)
 		b->nrip = b->rip;
 	v->event.type = VEVENT_NONE;
 }
