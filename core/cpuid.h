@@ -38,6 +38,21 @@ struct cpuid_table {
 struct vcpu;
 struct vm;
 
+#define CPUID_HV_BASE 0x40000000U
+#define CPUID_EXT_BASE 0x80000000U
+
+/* The plain answer for leaf, or NULL when cpuid_dynamic() must be asked. */
+static inline const struct cpuid_entry *cpuid_static(const struct cpuid_table *t, u32 leaf)
+{
+	u32 ext = leaf - CPUID_EXT_BASE;
+
+	if (leaf < CPUID_BASIC_LEAVES)
+		return (t->basic_dyn >> leaf & 1) ? NULL : &t->basic[leaf];
+	if (ext < CPUID_EXT_LEAVES)
+		return (t->ext_dyn >> ext & 1) ? NULL : &t->ext[ext];
+	return NULL;
+}
+
 /* Fills v->cpuid from the policy and the machine. v->id, v->apic_id and vm->vcpus are set. */
 void cpuid_build(struct vcpu *v);
 /* Answers leaf/subleaf for v. *out is all zero for what the policy does not name. */

@@ -211,21 +211,41 @@ static u32 dispatch(struct vcpu *v)
 	return exit_fatal(v);
 }
 
+/* What a trace shows of the exit beside its kind. */
+static u64 exit_operand(const struct vcpu *v)
+{
+	switch (v->exit.kind) {
+	case VEXIT_CPUID:
+	case VEXIT_HYPERCALL:
+		return v->gpr[GPR_RAX];
+	case VEXIT_RDMSR:
+	case VEXIT_WRMSR:
+		return v->gpr[GPR_RCX];
+	case VEXIT_IO:
+		return v->exit.io.port;
+	case VEXIT_MMIO:
+		return v->exit.mmio.gpa;
+	default:
+		return 0;
+	}
+}
+
 static u32 __attribute__((noinline)) dispatch_measured(struct vcpu *v)
 {
 	u32 kind = v->exit.kind;
 	u64 start = rdtsc();
 	u32 result;
 
-	trace_exit(v);
+	trace_event(v->vm->id, v->id, TRACE_EXIT, kind, exit_operand(v));
 	result = dispatch(v);
-	v->cycles[kind] += rdtsc() - start;
+	if (trace_flags & TRACE_TIMING)
+		v->cycles[kind] += rdtsc() - start;
 	return result;
 }
 
 u32 vcpu_dispatch(struct vcpu *v)
 {
-	if (unlikely(trace_enabled))
+	if (unlikely(trace_flags != 0))
 		return dispatch_measured(v);
 	return dispatch(v);
 }

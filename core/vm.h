@@ -37,11 +37,9 @@
 #define HAZ_LEAVE (HAZ_RESCHED | HAZ_STOP | HAZ_INIT | HAZ_SIPI)
 
 enum vcpu_state {
-	VCPU_OFF,       /* VM not started */
+	VCPU_OFF,       /* VM not started, or stopped */
 	VCPU_WAIT_SIPI, /* application processor before its start-up IPI */
-	VCPU_RUNNABLE,  /* in a run queue, or running */
-	VCPU_HALTED,    /* in HLT, waiting for an event */
-	VCPU_DEAD       /* triple fault or fatal error */
+	VCPU_ON         /* runs, waits for a CPU, or halts */
 };
 
 struct vcpu {
@@ -71,10 +69,11 @@ struct vcpu {
 	u32 cpu;              /* home CPU */
 	u32 state;            /* enum vcpu_state */
 	bool queued;
-	bool in_guest;        /* virt->run() is active on v->cpu */
+	bool current;         /* taken from the queue: being run, or about to be */
 	struct vcpu *next;
-	u64 slice_left;       /* TSC ticks */
 	u64 run_tsc;          /* TSC ticks spent in run() */
+	bool halted;          /* in HLT until vcpu_wakes(); own CPU */
+	bool halt_if;         /* RFLAGS.IF when it halted */
 
 	void *fpu;            /* XSAVE area, page aligned */
 	u64 dr[4];            /* DR0..DR3 while another vCPU's are loaded */
@@ -84,7 +83,14 @@ struct vcpu {
 	struct emulate_cache emulate;
 };
 
-enum vm_state { VM_OFF, VM_RUNNING, VM_STOPPING, VM_CRASHED };
+enum vm_state { VM_OFF, VM_RUNNING, VM_CRASHED };
+
+/* A power event that waits for CPU 0; no vCPU of the VM is entered meanwhile. */
+#define VM_POWER_NONE 0U
+#define VM_POWER_OFF 1U
+#define VM_POWER_RESET 2U
+#define VM_POWER_DEBUG_EXIT 3U
+#define VM_POWER_CRASH 4U
 
 /* Guest RAM: frames of 2 MiB, low part from 0, the rest from 4 GiB. */
 #define VM_CHUNK_SHIFT 21
@@ -113,7 +119,7 @@ struct vm {
 	struct vcpu *vcpu[VCPU_MAX];
 	struct vdev_platform platform;
 	u64 tsc_base;           /* host TSC at creation: guest time zero */
-	s32 power;              /* pending enum vdev_power + 1, 0 none */
+	u32 power;              /* VM_POWER_*: what its own vCPUs asked for, atomic */
 	u32 power_code;
 	u32 resets;
 	char why[96];           /* last stop or crash, in words */
@@ -183,7 +189,7 @@ static inline struct vdev_host *vm_host(struct vm *vm) { return (struct vdev_hos
 /* Management: from the shell and start-up, CPU 0, interrupts on. 0 or negative errno, logged. */
 int vm_create(const struct vm_config *cfg, struct vm **out);
 int vm_start(struct vm *vm);  /* loads the images and starts the boot processor */
-int vm_stop(struct vm *vm);   /* all vCPUs out of guest mode, state kept off */
+int vm_stop(struct vm *vm);   /* all vCPUs out of guest mode; -EINVAL when it does not run */
 int vm_reset(struct vm *vm);
 void vm_destroy(struct vm *vm); /* stops, then frees all */
 struct vm *vm_find(const char *name);
@@ -204,8 +210,13 @@ struct guest_entry {
  * memory, with ACPI tables. core/loader*.c. */
 int loader_load(struct vm *vm, struct guest_entry *entry);
 
-/* Scheduler (core/sched.c). */
-void sched_wake(struct vcpu *v);  /* any context: RUNNABLE if it was HALTED */
-void cpu_loop(void) __noreturn;   /* what every CPU runs for ever */
+/* Is there an event that ends HLT (or that must be handled though the vCPU halts)? */
+bool vcpu_wakes(struct vcpu *v);
+/* Would this XCR0 value be accepted by a CPU whose XSAVE knows the components in mask? */
+bool xcr0_valid(u64 value, u64 mask);
+/* Asks for a power event; the first one of several wins. Any context. */
+void vm_power(struct vm *vm, u32 what, u32 code);
+/* CPU 0's loop: carries out power events that vCPUs asked for. */
+void vm_poll(void);
 
 #endif

@@ -29,7 +29,8 @@ struct vdev_timer {
 	struct vdev_host *host;
 	u32 vcpu;               /* the vCPU whose CPU should take the interrupt */
 	bool armed;
-	u8 cpu;                 /* core's: the queue it is in */
+	u32 cpu;                /* core's: the queue it is in */
+	u64 tsc;                /* core's: the deadline on the host's clock */
 	struct vdev_timer *next, *prev; /* core's: queue links */
 };
 void vdev_timer_init(struct vdev_timer *t, struct vdev_host *h, u32 vcpu, void (*fn)(void *),

@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "core/cpuid.h"
+#include "arch/x86/cpu.h"
+#include "arch/x86/vcpu_state.h"
+#include "core/string.h"
+#include "core/vm.h"
+
+/*
+ * The CPUID policy: what of the machine's features a guest is shown. A bit
+ * that no table here names is hidden. Bits by the manuals' tables: APM vol. 3,
+ * appendix E; SDM vol. 2A, CPUID.
+ */
+
+/* Leaf 1 ECX: SSE3 PCLMUL SSSE3 FMA CX16 PCID SSE4.1 SSE4.2 MOVBE POPCNT AES XSAVE AVX F16C RDRAND */
+#define L1_ECX (BIT32(0) | BIT32(1) | BIT32(9) | BIT32(12) | BIT32(13) | BIT32(17) | BIT32(19) | \
+		BIT32(20) | BIT32(22) | BIT32(23) | BIT32(25) | BIT32(26) | BIT32(28) | \
+		BIT32(29) | BIT32(30))
+#define L1_ECX_X2APIC BIT32(21)
+#define L1_ECX_TSC_DEADLINE BIT32(24)
+#define L1_ECX_OSXSAVE BIT32(27)
+#define L1_ECX_HYPERVISOR BIT32(31)
+/* Leaf 1 EDX: FPU VME DE PSE TSC MSR PAE MCE CX8 APIC SEP MTRR PGE MCA CMOV PAT PSE36 CLFSH MMX
+ * FXSR SSE SSE2 */
+#define L1_EDX (0x078bfbffU)
+#define L1_EDX_HTT BIT32(28)
+/* Leaf 7 EBX: FSGSBASE BMI1 AVX2 SMEP BMI2 ERMS INVPCID RDSEED ADX SMAP CLFLUSHOPT CLWB SHA and
+ * AVX-512 F DQ IFMA CD BW VL */
+#define L7_EBX (BIT32(0) | BIT32(3) | BIT32(5) | BIT32(7) | BIT32(8) | BIT32(9) | BIT32(10) | \
+		BIT32(18) | BIT32(19) | BIT32(20) | BIT32(23) | BIT32(24) | BIT32(29))
+#define L7_EBX_AVX512 (BIT32(16) | BIT32(17) | BIT32(21) | BIT32(28) | BIT32(30) | BIT32(31))
+/* Leaf 7 ECX: UMIP PKU GFNI VAES VPCLMUL RDPID; AVX-512 VBMI VBMI2 VNNI BITALG VPOPCNT */
+#define L7_ECX (BIT32(2) | BIT32(3) | BIT32(8) | BIT32(9) | BIT32(10) | BIT32(22))
+#define L7_ECX_OSPKE BIT32(4)
+#define L7_ECX_PKU BIT32(3)
+#define L7_ECX_AVX512 (BIT32(1) | BIT32(6) | BIT32(11) | BIT32(12) | BIT32(14))
+/* Leaf 0xD.1 EAX: XSAVEOPT XSAVEC XGETBV1; XSAVES would need XSS to be the guest's */
+#define LD_1_EAX (BIT32(0) | BIT32(1) | BIT32(2))
+/* Extended leaf 1 ECX: LAHF AltMovCr8 ABM SSE4A MisAlignSse 3DNowPrefetch XOP FMA4 TBM */
+#define E1_ECX (BIT32(0) | BIT32(4) | BIT32(5) | BIT32(6) | BIT32(7) | BIT32(8) | BIT32(11) | \
+		BIT32(16) | BIT32(21))
+#define E1_ECX_CMP_LEGACY BIT32(1)
+/* Extended leaf 1 EDX: as leaf 1 EDX, and SYSCALL NX MmxExt FFXSR Page1GB RDTSCP LM */
+#define E1_EDX (BIT32(11) | BIT32(20) | BIT32(22) | BIT32(25) | BIT32(26) | BIT32(27) | BIT32(29))
+#define E1_EDX_COPY 0x0183f3ffU
+#define E7_EDX_INVARIANT_TSC BIT32(8)
+/* Extended leaf 8 EBX: CLZERO XSAVEERPTR WBNOINVD */
+#define E8_EBX (BIT32(0) | BIT32(2) | BIT32(9))
+
+#define XCR0_AVX512_BITS 0xe0UL
+
+static struct cpuid_entry host(u32 leaf, u32 subleaf)
+{
+	struct cpuid_regs r = cpuid_if(leaf, subleaf);
+
+	return (struct cpuid_entry){ r.eax, r.ebx, r.ecx, r.edx };
+}
+
+/* Bits needed to number n things: the shift that removes a vCPU number from an APIC id. */
+static u32 id_bits(u32 n)
+{
+	u32 bits = 0;
+
+	while ((1U << bits) < n)
+		bits++;
+	return bits;
+}
+
+static void basic_features(struct vcpu *v, u64 xcr0)
+{
+	struct cpuid_table *t = &v->cpuid;
+	struct cpuid_entry *e = &t->basic[1];
+	u32 n = v->vm->vcpus;
+
+	*e = host(1, 0);
+	e->ebx = (e->ebx & 0xff00U) | (v->apic_id & 0xffU) << 24 | (n > 1 ? MIN(n, 255U) : 1) << 16;
+	e->ecx &= L1_ECX;
+	if (xcr0 == 0)
+		e->ecx &= ~(BIT32(26) | BIT32(28) | BIT32(29) | BIT32(12));
+	e->ecx |= L1_ECX_X2APIC | L1_ECX_TSC_DEADLINE | L1_ECX_HYPERVISOR;
+	e->edx = (e->edx & L1_EDX) | (n > 1 ? L1_EDX_HTT : 0);
+	t->basic_dyn |= BIT(1); /* OSXSAVE follows CR4 */
+}
+
+static void structured_features(struct cpuid_table *t, u64 xcr0)
+{
+	struct cpuid_entry h = host(7, 0);
+	bool avx512 = (xcr0 & XCR0_AVX512_BITS) == XCR0_AVX512_BITS;
+	struct cpuid_entry *e = &t->basic[7];
+
+	e->eax = 0;
+	e->ebx = h.ebx & (L7_EBX | (avx512 ? L7_EBX_AVX512 : 0));
+	e->ecx = h.ecx & (L7_ECX | (avx512 ? L7_ECX_AVX512 : 0));
+	if ((xcr0 & BIT(9)) == 0)
+		e->ecx &= ~L7_ECX_PKU;
+	if ((xcr0 & BIT(2)) == 0) {
+		e->ebx &= ~BIT32(5);
+		e->ecx &= ~(BIT32(9) | BIT32(10));
+	}
+	t->basic_dyn |= BIT(7); /* OSPKE follows CR4, subleaves */
+}
+
+static void basic_leaves(struct vcpu *v, u64 xcr0)
+{
+	struct cpuid_table *t = &v->cpuid;
+
+	t->basic[0] = host(0, 0);
+	t->basic[0].eax = t->basic_max = MIN(t->basic[0].eax, 0xdU);
+	basic_features(v, xcr0);
+	if (cpu_features.intel) {
+		t->basic[2] = host(2, 0); /* caches; AMD has nothing here */
+		t->basic_dyn |= BIT(4);
+	}
+	t->basic[6].eax = BIT32(2); /* the APIC timer never stops */
+	structured_features(t, xcr0);
+	t->basic_dyn |= BIT(0xb) | BIT(0xd);
+}
+
+static void extended_leaves(struct vcpu *v)
+{
+	struct cpuid_table *t = &v->cpuid;
+	u32 n = v->vm->vcpus;
+	struct cpuid_entry h;
+
+	t->ext[0] = host(CPUID_EXT_BASE, 0);
+	t->ext_max = MIN(t->ext[0].eax - CPUID_EXT_BASE, 8U);
+	t->ext[0].eax = CPUID_EXT_BASE + t->ext_max;
+	t->ext[1] = host(CPUID_EXT_BASE + 1, 0);
+	t->ext[1].ecx &= E1_ECX;
+	t->ext[1].edx &= E1_EDX | (cpu_features.amd ? E1_EDX_COPY : 0);
+	if (cpu_features.amd && n > 1)
+		t->ext[1].ecx |= E1_ECX_CMP_LEGACY;
+	for (u32 i = 2; i <= 6 && i <= t->ext_max; i++)
+		t->ext[i] = host(CPUID_EXT_BASE + i, 0);
+	if (t->ext_max >= 7)
+		t->ext[7].edx = host(CPUID_EXT_BASE + 7, 0).edx & E7_EDX_INVARIANT_TSC;
+	if (t->ext_max >= 8) {
+		h = host(CPUID_EXT_BASE + 8, 0);
+		t->ext[8].eax = h.eax & 0xffffU;
+		t->ext[8].ebx = h.ebx & E8_EBX;
+		t->ext[8].ecx = cpu_features.amd ? (n - 1) | id_bits(n) << 12 : 0;
+	}
+}
+
+static void hypervisor_leaves(struct cpuid_table *t)
+{
+	char sig[12] = "RavelinRavel";
+
+	t->hv[0].eax = CPUID_HV_BASE + 1;
+	memcpy(&t->hv[0].ebx, sig, 4);
+	memcpy(&t->hv[0].ecx, sig + 4, 4);
+	memcpy(&t->hv[0].edx, sig + 8, 4);
+}
+
+/* Leaves answered by subleaf: caches on Intel, XSAVE areas. */
+static void add_subleaf(struct cpuid_table *t, u32 leaf, u32 subleaf, struct cpuid_entry e)
+{
+	if (t->subleaves < CPUID_SUBLEAVES)
+		t->sub[t->subleaves++] = (struct cpuid_subleaf){ leaf, subleaf, e };
+}
+
+static void cache_subleaves(struct vcpu *v)
+{
+	for (u32 i = 0; i < 5; i++) {
+		struct cpuid_entry e = host(4, i);
+
+		if ((e.eax & 0x1f) == 0)
+			break;
+		/* Caches below level 3 belong to one vCPU, the others to all. */
+		e.eax &= 0x3fff;
+		if ((e.eax >> 5 & 7) >= 3)
+			e.eax |= (v->vm->vcpus - 1) << 14;
+		e.eax |= (v->vm->vcpus - 1) << 26;
+		add_subleaf(&v->cpuid, 4, i, e);
+	}
+}
+
+/* Subleaf 0's EBX is the size for the current XCR0: filled in when asked. */
+static void xsave_subleaves(struct cpuid_table *t, u64 xcr0)
+{
+	struct cpuid_entry e = { (u32)xcr0, 0, 576, (u32)(xcr0 >> 32) };
+	u32 size = 576;
+
+	if (xcr0 == 0)
+		return;
+	for (u32 i = 2; i < 63; i++) {
+		struct cpuid_entry c;
+
+		if ((xcr0 >> i & 1) == 0)
+			continue;
+		c = host(0xd, i);
+		c.ecx &= ~BIT32(0);
+		c.edx = 0;
+		size = MAX(size, c.eax + c.ebx);
+		add_subleaf(t, 0xd, i, c);
+	}
+	e.ecx = size;
+	add_subleaf(t, 0xd, 0, e);
+	add_subleaf(t, 0xd, 1, (struct cpuid_entry){ host(0xd, 1).eax & LD_1_EAX, 0, 0, 0 });
+}
+
+void cpuid_build(struct vcpu *v)
+{
+	u64 xcr0 = vcpu_state_xcr0_mask();
+
+	memset(&v->cpuid, 0, sizeof(v->cpuid));
+	basic_leaves(v, xcr0);
+	extended_leaves(v);
+	hypervisor_leaves(&v->cpuid);
+	if (cpu_features.intel)
+		cache_subleaves(v);
+	xsave_subleaves(&v->cpuid, xcr0);
+}
+
+static const struct cpuid_entry *find_subleaf(const struct cpuid_table *t, u32 leaf, u32 subleaf)
+{
+	for (u32 i = 0; i < t->subleaves; i++)
+		if (t->sub[i].leaf == leaf && t->sub[i].subleaf == subleaf)
+			return &t->sub[i].e;
+	return NULL;
+}
+
+/* SDM vol. 2A, leaf 0xB: one thread a core, all cores in one package. */
+static void topology(const struct vcpu *v, u32 subleaf, struct cpuid_entry *out)
+{
+	*out = (struct cpuid_entry){ 0, 0, subleaf & 0xff, v->apic_id };
+	if (subleaf == 0) {
+		out->ebx = 1;
+		out->ecx |= 1U << 8;
+	} else if (subleaf == 1) {
+		out->eax = id_bits(v->vm->vcpus);
+		out->ebx = v->vm->vcpus;
+		out->ecx |= 2U << 8;
+	}
+}
+
+/* Bytes of the standard-format XSAVE area for the components in xcr0. */
+static u32 xsave_size(const struct cpuid_table *t, u64 xcr0)
+{
+	u32 size = 576;
+
+	for (u32 i = 0; i < t->subleaves; i++) {
+		const struct cpuid_subleaf *s = &t->sub[i];
+
+		if (s->leaf == 0xd && s->subleaf >= 2 && (xcr0 >> s->subleaf & 1) != 0)
+			size = MAX(size, s->e.eax + s->e.ebx);
+	}
+	return size;
+}
+
+static u64 guest_cr4(struct vcpu *v)
+{
+	u64 cr4 = 0;
+
+	return virt->get_reg(v, VREG_CR4, &cr4) < 0 ? 0 : cr4;
+}
+
+static void dynamic_basic(struct vcpu *v, u32 leaf, u32 subleaf, struct cpuid_entry *out)
+{
+	const struct cpuid_entry *s;
+
+	if (leaf == 1) {
+		*out = v->cpuid.basic[1];
+		if ((out->ecx & BIT32(26)) != 0 && (guest_cr4(v) & CR4_OSXSAVE) != 0)
+			out->ecx |= L1_ECX_OSXSAVE;
+	} else if (leaf == 7) {
+		if (subleaf != 0)
+			return;
+		*out = v->cpuid.basic[7];
+		if ((out->ecx & L7_ECX_PKU) != 0 && (guest_cr4(v) & CR4_PKE) != 0)
+			out->ecx |= L7_ECX_OSPKE;
+	} else if (leaf == 0xb) {
+		topology(v, subleaf, out);
+	} else {
+		s = find_subleaf(&v->cpuid, leaf, subleaf);
+		if (s != NULL)
+			*out = *s;
+		if (leaf == 0xd && subleaf == 0 && s != NULL)
+			out->ebx = xsave_size(&v->cpuid, v->guest_xcr0);
+		if (leaf == 0xd && subleaf == 1 && s != NULL)
+			out->ebx = xsave_size(&v->cpuid, v->guest_xcr0);
+	}
+}
+
+void cpuid_dynamic(struct vcpu *v, u32 leaf, u32 subleaf, struct cpuid_entry *out)
+{
+	*out = (struct cpuid_entry){ 0, 0, 0, 0 };
+	if (leaf < CPUID_BASIC_LEAVES) {
+		if (leaf <= v->cpuid.basic_max)
+			dynamic_basic(v, leaf, subleaf, out);
+	} else if (leaf - CPUID_HV_BASE < CPUID_HV_LEAVES) {
+		*out = v->cpuid.hv[leaf - CPUID_HV_BASE];
+	}
+}
+
+bool cpuid_has(const struct vcpu *v, u32 leaf, u32 reg, u32 bit)
+{
+	const struct cpuid_table *t = &v->cpuid;
+	const struct cpuid_entry *e = leaf < CPUID_BASIC_LEAVES ? &t->basic[leaf] :
+				      &t->ext[leaf - CPUID_EXT_BASE];
+	u32 value = reg == 0 ? e->eax : reg == 1 ? e->ebx : reg == 2 ? e->ecx : e->edx;
+
+	return (value >> bit & 1) != 0;
+}
