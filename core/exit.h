@@ -54,6 +54,7 @@ struct vexit_mmio {
 	u32 access;      /* VACCESS_* */
 	u8 insn_len;     /* bytes valid in insn[]; 0: fetch them from guest memory */
 	u8 insn[15];
+	u8 code_mode;    /* enum insn_mode of CS, plus 1; 0: not known, asked for when needed */
 };
 
 struct vexit_exception {
