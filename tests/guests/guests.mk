@@ -17,35 +17,35 @@ GUEST_ELFS := $(foreach n,$(GUEST_NAMES),$(GUEST_OUT)/$(n).elf $(GUEST_OUT)/$(n)
 guests: $(GUEST_ELFS)
 
 $(GUEST_OUT):
-	mkdir -p $@
+	@mkdir -p $@
 
 $(GUEST_OUT)/low.bin: $(GUEST_DIR)/low.asm $(GUEST_DIR)/forms.inc | $(GUEST_OUT)
-	$(NASM) -f bin -I$(GUEST_DIR)/ -o $@ $<
+	@$(NASM) -f bin -I$(GUEST_DIR)/ -o $@ $<
 
 $(GUEST_OUT)/start.o: $(GUEST_DIR)/start.asm $(GUEST_OUT)/low.bin
-	$(NASM) -f elf64 -DLOW_BLOB='"$(GUEST_OUT)/low.bin"' -o $@ $<
+	@$(NASM) -f elf64 -DLOW_BLOB='"$(GUEST_OUT)/low.bin"' -o $@ $<
 
 $(GUEST_OUT)/start-pvh.o: $(GUEST_DIR)/start.asm $(GUEST_OUT)/low.bin
-	$(NASM) -f elf64 -DPVH_ONLY -DLOW_BLOB='"$(GUEST_OUT)/low.bin"' -o $@ $<
+	@$(NASM) -f elf64 -DPVH_ONLY -DLOW_BLOB='"$(GUEST_OUT)/low.bin"' -o $@ $<
 
 $(GUEST_OUT)/forms64.o: $(GUEST_DIR)/forms64.asm $(GUEST_DIR)/forms.inc | $(GUEST_OUT)
-	$(NASM) -f elf64 -I$(GUEST_DIR)/ -o $@ $<
+	@$(NASM) -f elf64 -I$(GUEST_DIR)/ -o $@ $<
 
 $(GUEST_OUT)/%.o: $(GUEST_DIR)/%.c $(GUEST_DIR)/rt.h | $(GUEST_OUT)
-	$(GUEST_CC) $(GUEST_CFLAGS) -c -o $@ $<
+	@$(GUEST_CC) $(GUEST_CFLAGS) -c -o $@ $<
 
 $(GUEST_OUT)/%.elf64: $(GUEST_OUT)/%.o $(GUEST_OUT)/start.o $(GUEST_OUT)/rt.o \
 		$(GUEST_OUT)/forms64.o $(GUEST_DIR)/guest.ld
-	$(CROSS_COMPILE)ld -nostdlib --build-id=none --no-warn-rwx-segments -z noexecstack -T $(GUEST_DIR)/guest.ld -o $@ \
+	@$(CROSS_COMPILE)ld -nostdlib --build-id=none --no-warn-rwx-segments -z noexecstack -T $(GUEST_DIR)/guest.ld -o $@ \
 		$(filter %.o,$^)
 
 # Multiboot 1 loaders want a 32-bit ELF.
 $(GUEST_OUT)/%.elf: $(GUEST_OUT)/%.elf64
-	$(CROSS_COMPILE)objcopy -O elf32-i386 $< $@
+	@$(CROSS_COMPILE)objcopy -O elf32-i386 $< $@
 
 $(GUEST_OUT)/%-pvh.elf: $(GUEST_OUT)/%.o $(GUEST_OUT)/start-pvh.o $(GUEST_OUT)/rt.o \
 		$(GUEST_OUT)/forms64.o $(GUEST_DIR)/guest.ld
-	$(CROSS_COMPILE)ld -nostdlib --build-id=none --no-warn-rwx-segments -z noexecstack -T $(GUEST_DIR)/guest.ld -o $@ \
+	@$(CROSS_COMPILE)ld -nostdlib --build-id=none --no-warn-rwx-segments -z noexecstack -T $(GUEST_DIR)/guest.ld -o $@ \
 		$(filter %.o,$^)
 
 .SECONDARY:

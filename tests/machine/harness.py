@@ -311,6 +311,7 @@ class Machine(Emulator):
         super().__init__(**kw)
         assert door in DOORS, f"door {door!r}: one of {DOORS}"
         self.conf, self.files, self.door, self.cmdline = conf, dict(files or {}), door, cmdline
+        self.marks = 0
 
     def flash(self):
         code = next((path for path in OVMF_CODE if os.path.exists(path)), None)
@@ -332,31 +333,60 @@ class Machine(Emulator):
 
     # --- the hypervisor's shell ---
 
-    def shell(self, timeout=60):
-        """Come to the shell's prompt from wherever the console is."""
-        self.send(ESCAPE)
-        self.expect(r"^" + PROMPT + r"$", timeout)
-
     def boot(self, timeout=90):
         """Wait until Ravelin is up, and come to its prompt."""
         self.expect(r"^" + PROMPT, timeout)
+        self.shell()
 
-    def command(self, text, timeout=30):
-        """Run a shell command; returns what it printed (the echo and the prompt cut off)."""
+    def sync(self, timeout=60):
+        """Make sure that the shell has done all that was typed; returns where its answer began."""
+        self.marks += 1
+        word = f"mark{self.marks}"
+        self.line(word)
+        answer = self.expect(rf"^{word}: no such command.*\n" + PROMPT, timeout)
+        return answer.start()
+
+    def shell(self, timeout=60):
+        """Come to the shell's prompt from wherever the console is."""
+        self.send(ESCAPE)
+        self.pump(0.3)
+        # What a guest printed last may stand in this line; an empty one ends it.
+        self.line()
+        self.sync(timeout)
+
+    def command(self, text, timeout=60):
+        """Run a shell command; returns what it printed (the echo and the prompts cut off)."""
         self.pump(0)
         start = self.mark = len(self.text)
         self.line(text)
-        self.expect(r"\n" + PROMPT + r"$", timeout)
-        out = self.text[start:self.mark]
-        out = out[out.find("\n") + 1:]
-        return out[:out.rfind(PROMPT)].strip("\n")
+        self.expect(re.escape(text) + r"\n", timeout)
+        first = self.mark
+        last = self.sync(timeout)
+        out = self.text[first:last]
+        return out[:out.rfind(PROMPT)].strip("\n") if PROMPT in out else out.strip("\n")
 
     def console(self, vm, timeout=30):
         """Attach to a guest's serial console."""
         self.pump(0)
         self.mark = len(self.text)
         self.line(f"vm console {vm}")
-        self.expect(r"\n", timeout)
+        self.expect(rf"^\[{vm}, serial port 1; .*\n", timeout)
+
+    def run_guest(self, vm, end=None, timeout=120):
+        """Start a VM with the console attached, wait for its end; returns what it printed.
+
+        end: what marks the end (default: the VM is off or has crashed). The shell's prompt must
+        be there before, and is there after.
+        """
+        self.pump(0)
+        start = self.mark = len(self.text)
+        self.line(f"vm start {vm}")
+        self.line(f"vm console {vm}")
+        self.expect(rf"^\[{vm}, serial port 1; .*\n", timeout)
+        self.expect(end or rf"^\[{vm}: (is off|has crashed)\]", timeout)
+        out = self.text[start:self.mark]
+        self.shell()
+        return out
 
     def poweroff(self, timeout=60):
         """Turn the machine off by the shell (which must be at its prompt)."""

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Several VMs at once, more vCPUs than CPUs, and their coming and going."""
+
+import re
+
+from harness import guest, host_section, linux_files, linux_vm, vm_section
+
+BAD = r"Kernel panic|RV-FAIL|BUG:|soft lockup|rcu.*stall"
+
+
+def counts(text):
+    """The lines of rv.test=count as (n, milliseconds of uptime)."""
+    return [tuple(map(int, match)) for match in
+            re.findall(r"^RV-COUNT (\d+) (\d+)(?: \d+)?$", text, re.M)]
+
+
+def check_count(text, at_least, gap_ms=4000):
+    """The counting guest went on, without holes."""
+    rows = counts(text)
+    assert len(rows) >= at_least, f"only {len(rows)} counts"
+    for (n, ms), (n2, ms2) in zip(rows, rows[1:]):
+        assert n2 == n + 1, f"count {n} is followed by {n2}"
+        assert 0 < ms2 - ms < gap_ms, f"{ms2 - ms} ms between counts {n} and {n2}"
+
+
+def free_pages(m):
+    """Free memory by the shell's `mem`."""
+    out = m.command("mem")
+    match = re.search(r"([\d.]+) *([KMG]iB|pages|KB|MB)? free|free:? +([\d.]+)", out)
+    assert match, out
+    return match.group(0)
+
+
+def test_two_run_while_a_third_comes_and_goes(machine):
+    conf = (host_section(attach="one") + linux_vm("one", "count", cpus=1, memory="256M") +
+            linux_vm("two", "count", cpus=1, memory="256M") +
+            linux_vm("three", "boot", cpus=2, memory="256M", autostart="no"))
+    m = machine(conf, linux_files(), smp=2)
+    m.expect(r"^RV-COUNT 3 ", 240, never=BAD)
+    m.shell()
+    m.console("two")
+    m.expect(r"^RV-COUNT \d+ ", 240, never=BAD)
+    m.shell()
+    before = free_pages(m)
+    for i in range(50):
+        out = m.command("vm start three", 60)
+        assert "error" not in out, f"round {i}: {out}"
+        # Some rounds go far into the kernel's start, most are cut short.
+        if i % 10 == 0:
+            m.pump(3)
+        out = m.command("vm stop three", 60)
+        assert "error" not in out, f"round {i}: {out}"
+    assert free_pages(m) == before
+    for vm in ("one", "two"):
+        m.console(vm)
+        start = m.mark
+        for _ in range(5):
+            m.expect(r"^RV-COUNT \d+ .*$", 30, never=BAD)
+        check_count(m.text[start:m.mark], 4)
+        m.shell()
+    # And the third still boots to its end.
+    m.run_guest("three", end=r"guest# ", timeout=180)
+
+
+def test_four_vcpus_on_one_cpu(machine):
+    conf = host_section(attach="linux") + linux_vm("linux", "smp", cpus=4)
+    m = machine(conf, linux_files(), smp=1)
+    for _ in range(4):
+        m.expect(r"^RV-SMP cpu \d sum 2001000", 240, never=BAD)
+    m.expect(r"^RV-DONE smp$", 120, never=BAD)
+
+
+def test_thousand_rounds_lose_no_page(machine):
+    # Two vCPUs and 64 MiB: what a VM consists of, without the time that a big one takes to clear.
+    conf = host_section() + vm_section("small", kernel="hello.elf", cmdline="exit=0", memory="64M",
+                                       cpus=2, **{"debug-exit": "yes", "autostart": "no"})
+    m = machine(conf, {"hello.elf": guest("hello")}, smp=2)
+    m.boot()
+    m.run_guest("small")
+    before = free_pages(m)
+    for _ in range(100):
+        # Ten rounds a line typed: the shell takes what is typed ahead.
+        for _ in range(10):
+            m.line("vm start small")
+            m.line("vm stop small")
+        m.sync(120)
+    assert free_pages(m) == before
+    assert "hello:" in m.run_guest("small")
+
+
+def test_fair_shares(machine):
+    """Two guests that burn one CPU get the same of it."""
+    burn = "console=ttyS0 rv.test=count"
+    conf = host_section(attach="a")
+    for name in ("a", "b"):
+        conf += vm_section(name, kernel="vmlinuz", initrd="initrd.img", cmdline=burn,
+                           memory="256M", cpus=1, affinity="0", autostart="yes")
+    m = machine(conf, linux_files(), smp=1)
+    m.expect(r"^RV-COUNT 2 ", 240, never=BAD)
+    m.shell()
+    m.console("b")
+    start = m.mark
+    for _ in range(6):
+        m.expect(r"^RV-COUNT \d+ .*$", 60, never=BAD)
+    check_count(m.text[start:m.mark], 5)
+
+
+def test_stats_and_trace(machine):
+    conf = host_section(attach="linux") + linux_vm("linux", "count", cpus=2)
+    m = machine(conf, linux_files(), smp=2)
+    m.expect(r"^RV-COUNT 2 ", 180, never=BAD)
+    m.shell()
+    for command in ("help", "vm list", "cpu", "mem", "mitigations", "vm stats linux"):
+        out = m.command(command)
+        assert "no such command" not in out and out, command
+    out = m.command("vm stats linux")
+    assert re.search(r"\d{2,}", out), out
+    assert "no such command" not in m.command("trace on")
+    m.pump(1)
+    assert "no such command" not in m.command("trace off")
+    assert re.search(r"\d", m.command("trace")), "the trace is empty"
