@@ -16,18 +16,17 @@ int firmware_load(struct loader *l, struct guest_entry *entry)
 {
 	const struct loader_image *f = &l->kernel;
 	u64 shadow = MIN(f->size, SHADOW_SIZE);
+	u8 *rom;
+	int err;
 
 	if (f->size < ROM_MIN || f->size > ROM_MAX || !IS_ALIGNED(f->size, PAGE_SIZE))
 		return loader_error(l, f, -EPROTO,
 				    "%llu bytes: a firmware image has 64K to 16M, in whole pages",
 				    (unsigned long long)f->size);
-	if (!IS_ALIGNED(f->pa, PAGE_SIZE))
-		return loader_error(l, f, -EPROTO,
-				    "the boot loader put it at 0x%llx, which is not page aligned",
-				    (unsigned long long)f->pa);
-	l->vm->ram.rom = f->pa;
-	l->vm->ram.rom_size = f->size;
-	l->vm->ram.rom_gpa = GIB(4) - f->size;
+	err = vm_map_rom(l->vm, GIB(4) - f->size, f->size, &rom);
+	if (err < 0)
+		return loader_error(l, f, err, "no memory for the image");
+	memcpy(rom, f->data, f->size);
 	loader_zero(l, SHADOW_BASE, SHADOW_SIZE);
 	loader_write(l, SHADOW_BASE + SHADOW_SIZE - shadow, f->data + f->size - shadow, shadow);
 	entry->mode = GUEST_REAL;

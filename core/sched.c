@@ -12,6 +12,7 @@
 #include "core/timer.h"
 #include "core/trace.h"
 #include "core/vm.h"
+#include "drivers/console.h"
 
 /*
  * A vCPU is in exactly one of four places: nowhere (it has nothing to do), in
@@ -367,4 +368,10 @@ void sched_loop(void)
 void cpu_idle_loop(void)
 {
 	sched_loop();
+}
+
+/* The console multiplexer has work for CPU 0's loop. */
+void console_notify(void)
+{
+	sched_notify_cpu0();
 }

@@ -103,6 +103,7 @@ struct vm_ram {
 	u32 chunks;
 	paddr_t *chunk;  /* host frame of each 2 MiB, low then high */
 	paddr_t rom;     /* firmware image, read-only to the guest; 0 if none */
+	u32 rom_order;
 	gpa_t rom_gpa;
 	u64 rom_size;
 };
@@ -122,10 +123,12 @@ struct vm {
 	u32 power;              /* VM_POWER_*: what its own vCPUs asked for, atomic */
 	u32 power_code;
 	u32 resets;
+	bool units_ready;
+	u32 log_lines;          /* remarks of devices in second log_second */
+	u64 log_second;
 	char why[96];           /* last stop or crash, in words */
 	spinlock_t lock;
-	/* Guest-physical page of each MTRR and other per-VM MSR state. */
-	struct vm_msrs *msrs;
+	struct vm_msrs *msrs;   /* core/msr.h */
 };
 
 /*
@@ -195,6 +198,9 @@ void vm_destroy(struct vm *vm); /* stops, then frees all */
 struct vm *vm_find(const char *name);
 struct vm *vm_get(u32 id);    /* NULL when the slot is empty */
 int vm_send_nmi(struct vm *vm, u32 vcpu);
+/* A read-only page range for firmware, zeroed; *image is the host's view. Replaces an earlier one. */
+int vm_map_rom(struct vm *vm, gpa_t gpa, u64 size, u8 **image);
+void vm_free_rom(struct vm *vm);
 
 /* Initial state of the boot processor, filled by a loader. */
 enum guest_mode { GUEST_REAL, GUEST_PROT32, GUEST_LONG64 };
@@ -214,6 +220,21 @@ int loader_load(struct vm *vm, struct guest_entry *entry);
 bool vcpu_wakes(struct vcpu *v);
 /* Would this XCR0 value be accepted by a CPU whose XSAVE knows the components in mask? */
 bool xcr0_valid(u64 value, u64 mask);
+/* INIT and start-up IPIs that arrived; own CPU, v not in its loop. */
+void vcpu_startup_events(struct vcpu *v);
+/* The state a loader asks for, in the boot processor after its reset. */
+int vcpu_set_entry(struct vcpu *v, const struct guest_entry *entry);
+/* Creates vm->vcpu[id], or takes it apart (NULL and half-made ones too). */
+int vcpu_create(struct vm *vm, u32 id);
+void vcpu_destroy(struct vcpu *v);
+/* Power-on state of the vCPU and its LAPIC; not running. */
+void vcpu_power_on(struct vcpu *v);
+/* Registers for a person; "protected" for an encrypted guest. v not running. */
+void vcpu_dump(struct vcpu *v);
+
+/* vdev_now_ns() time to a value of the host's TSC, not earlier. */
+u64 vm_ns_to_tsc(const struct vm *vm, u64 ns);
+
 /* Asks for a power event; the first one of several wins. Any context. */
 void vm_power(struct vm *vm, u32 what, u32 code);
 /* CPU 0's loop: carries out power events that vCPUs asked for. */

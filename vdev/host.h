@@ -14,8 +14,8 @@ struct vdev_host;
 
 /* Nanoseconds of guest time since the VM was created; never goes back. */
 u64 vdev_now_ns(struct vdev_host *h);
-/* The guest's TSC now, and its frequency in kHz. */
-u64 vdev_guest_tsc(struct vdev_host *h);
+/* A vCPU's TSC now, and its frequency in kHz. */
+u64 vdev_guest_tsc(struct vdev_host *h, u32 vcpu);
 u64 vdev_tsc_khz(struct vdev_host *h);
 /* Seconds since 1970 by the machine's clock (RTC), for the CMOS clock's start value. */
 u64 vdev_wall_seconds(struct vdev_host *h);
@@ -37,8 +37,8 @@ void vdev_timer_init(struct vdev_timer *t, struct vdev_host *h, u32 vcpu, void (
 		     void *arg);
 void vdev_timer_arm(struct vdev_timer *t, u64 deadline_ns); /* re-arms when armed */
 void vdev_timer_cancel(struct vdev_timer *t);
-/* Converts a guest TSC value to vdev_now_ns() time (for TSC deadline). */
-u64 vdev_tsc_to_ns(struct vdev_host *h, u64 guest_tsc);
+/* Converts a value of a vCPU's TSC to vdev_now_ns() time (for TSC deadline). */
+u64 vdev_tsc_to_ns(struct vdev_host *h, u32 vcpu, u64 guest_tsc);
 
 /* Things a LAPIC (or the PIC's INTR wire) tells a vCPU. Safe from any CPU. */
 #define VDEV_KICK_IRQ BIT32(0)  /* an interrupt may be deliverable: re-evaluate */

@@ -480,7 +480,7 @@ static u64 timer_next(const struct vlapic *l, u64 now)
 		return period < VDEV_MIN_PERIOD_NS ? MAX(next, now + VDEV_MIN_PERIOD_NS) : next;
 	case TIMER_DEADLINE:
 		/* One more, for the conversion rounds down and an early tick confuses guests. */
-		return l->deadline_tsc ? MAX(vdev_tsc_to_ns(l->host, l->deadline_tsc), now) + 1 : 0;
+		return l->deadline_tsc ? MAX(vdev_tsc_to_ns(l->host, l->vcpu, l->deadline_tsc), now) + 1 : 0;
 	default:
 		return 0;
 	}
@@ -563,7 +563,7 @@ static u64 read_deadline(struct vlapic *l)
 	spin_lock(&l->timer_lock);
 	u64 value = l->deadline_tsc;
 	/* A masked timer has no callback that would disarm it. */
-	if (value && vdev_guest_tsc(l->host) >= value && !l->due_ns)
+	if (value && vdev_guest_tsc(l->host, l->vcpu) >= value && !l->due_ns)
 		value = l->deadline_tsc = 0;
 	spin_unlock(&l->timer_lock);
 	return value;
@@ -578,7 +578,7 @@ RARE static void write_deadline(struct vlapic *l, u64 tsc)
 
 	spin_lock(&l->timer_lock);
 	u32 lvt = l->lvt[LVT_TIMER];
-	if (tsc && tsc <= vdev_guest_tsc(l->host)) {
+	if (tsc && tsc <= vdev_guest_tsc(l->host, l->vcpu)) {
 		now_due = !(lvt & LVT_MASKED);
 		tsc = 0;
 	}

@@ -15,12 +15,12 @@ u64 vdev_tsc_khz(struct vdev_host *h)
 	return FAKE_TSC_KHZ;
 }
 
-u64 vdev_guest_tsc(struct vdev_host *h)
+u64 vdev_guest_tsc(struct vdev_host *h, u32 vcpu)
 {
 	return h->now * 2;
 }
 
-u64 vdev_tsc_to_ns(struct vdev_host *h, u64 guest_tsc)
+u64 vdev_tsc_to_ns(struct vdev_host *h, u32 vcpu, u64 guest_tsc)
 {
 	return guest_tsc / 2;
 }
