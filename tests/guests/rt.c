@@ -60,7 +60,7 @@ int strcmp(const char *a, const char *b)
 
 static void put(char c)
 {
-	u32 spins = 100000;
+	u32 spins = 50000000;
 
 	if (c == '\n')
 		put('\r');
