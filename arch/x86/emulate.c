@@ -1,20 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "arch/x86/emulate.h"
 
+#include "arch/x86/cpu.h"
 #include "arch/x86/gwalk.h"
 #include "arch/x86/xmm.h"
 #include "core/errno.h"
 #include "core/mmio.h"
 #include "core/vm.h"
 
-#define FLAG_CF BIT(0)
-#define FLAG_PF BIT(2)
-#define FLAG_AF BIT(4)
-#define FLAG_ZF BIT(6)
-#define FLAG_SF BIT(7)
-#define FLAG_DF BIT(10)
-#define FLAG_OF BIT(11)
-#define FLAGS_ARITH (FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF)
+#define FLAGS_ARITH \
+	(RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF | RFLAGS_SF | RFLAGS_OF)
+
+/* Shared by many operations off the fast path: one copy keeps the image small. */
+#define __noinline __attribute__((noinline))
 
 #define STRING_CHUNK 64 /* iterations of one REP instruction per exit */
 
@@ -70,7 +68,7 @@ static bool high_byte(const struct insn *in, u32 n, u32 size)
 	return size == 1 && !in->rex && n >= 4 && n <= 7;
 }
 
-static u64 read_reg(struct emu *e, u32 n, u32 size)
+static __noinline u64 read_reg(struct emu *e, u32 n, u32 size)
 {
 	if (high_byte(&e->in, n, size))
 		return (read_gpr(e, n - 4) >> 8) & 0xff;
@@ -85,7 +83,7 @@ static u64 merge(u64 old, u64 value, u32 size)
 	return (old & ~size_mask[size]) | (value & size_mask[size]);
 }
 
-static void write_reg(struct emu *e, u32 n, u32 size, u64 value)
+static __noinline void write_reg(struct emu *e, u32 n, u32 size, u64 value)
 {
 	u64 old;
 
@@ -112,11 +110,11 @@ static u64 result_flags(u64 r, u32 size)
 	u64 flags = 0;
 
 	if (!(r & size_mask[size]))
-		flags |= FLAG_ZF;
+		flags |= RFLAGS_ZF;
 	if ((r >> (8 * size - 1)) & 1)
-		flags |= FLAG_SF;
+		flags |= RFLAGS_SF;
 	if (!__builtin_parity((u32)r & 0xff))
-		flags |= FLAG_PF;
+		flags |= RFLAGS_PF;
 	return flags;
 }
 
@@ -125,11 +123,11 @@ static u64 alu_add(u64 a, u64 b, u64 carry, u32 size, u64 *flags)
 	u32 msb = 8 * size - 1;
 	u64 r = (a + b + carry) & size_mask[size];
 
-	*flags = result_flags(r, size) | ((a ^ b ^ r) & FLAG_AF);
+	*flags = result_flags(r, size) | ((a ^ b ^ r) & RFLAGS_AF);
 	if ((((a & b) | ((a | b) & ~r)) >> msb) & 1)
-		*flags |= FLAG_CF;
+		*flags |= RFLAGS_CF;
 	if ((((a ^ r) & (b ^ r)) >> msb) & 1)
-		*flags |= FLAG_OF;
+		*flags |= RFLAGS_OF;
 	return r;
 }
 
@@ -138,18 +136,18 @@ static u64 alu_sub(u64 a, u64 b, u64 borrow, u32 size, u64 *flags)
 	u32 msb = 8 * size - 1;
 	u64 r = (a - b - borrow) & size_mask[size];
 
-	*flags = result_flags(r, size) | ((a ^ b ^ r) & FLAG_AF);
+	*flags = result_flags(r, size) | ((a ^ b ^ r) & RFLAGS_AF);
 	if ((((~a & b) | ((~a | b) & r)) >> msb) & 1)
-		*flags |= FLAG_CF;
+		*flags |= RFLAGS_CF;
 	if ((((a ^ b) & (a ^ r)) >> msb) & 1)
-		*flags |= FLAG_OF;
+		*flags |= RFLAGS_OF;
 	return r;
 }
 
 /* a op b on operands of `size` bytes; *rflags is updated. CMP returns a - b. */
-static u64 alu(enum alu_op op, u64 a, u64 b, u32 size, u64 *rflags)
+static __noinline u64 alu(enum alu_op op, u64 a, u64 b, u32 size, u64 *rflags)
 {
-	u64 carry = *rflags & FLAG_CF, flags, r;
+	u64 carry = *rflags & RFLAGS_CF, flags, r;
 
 	a &= size_mask[size];
 	b &= size_mask[size];
@@ -186,18 +184,21 @@ static u64 effective_address(struct emu *e)
 
 /*
  * Does the exit already say where [gva, gva + size) is? Only if the hardware
- * checked at least this access, for the operand's first byte.
+ * checked at least this access, for the operand's first byte. What may be written
+ * may be read.
  */
 static bool exit_covers(const struct emu *e, gva_t gva, u32 size, u32 access)
 {
 	const struct vexit_mmio *x = &e->v->exit.mmio;
 
 	return e->exit_gpa && ((gva ^ x->gpa) & (PAGE_SIZE - 1)) == 0 &&
-	       (gva & (PAGE_SIZE - 1)) + size <= PAGE_SIZE && (access & ~x->access) == 0;
+	       (gva & (PAGE_SIZE - 1)) + size <= PAGE_SIZE &&
+	       (!(access & VACCESS_WRITE) || (x->access & VACCESS_WRITE));
 }
 
 /* Finds the memory behind seg:off; all faults of the access happen here. */
-static int open_at(struct emu *e, u8 seg, u64 off, u32 size, u32 access, struct guest_span *m)
+static __noinline int open_at(struct emu *e, u8 seg, u64 off, u32 size, u32 access,
+			      struct guest_span *m)
 {
 	gva_t gva;
 	int rc = guest_linear(e->v, &e->cx, seg, off, size, access, &gva, &e->fault);
@@ -213,7 +214,7 @@ static int open_at(struct emu *e, u8 seg, u64 off, u32 size, u32 access, struct 
 	return guest_span(e->v, &e->cx, gva, size, access, m, &e->fault);
 }
 
-static int open_operand(struct emu *e, u32 size, u32 access, struct guest_span *m)
+static __noinline int open_operand(struct emu *e, u32 size, u32 access, struct guest_span *m)
 {
 	return open_at(e, e->in.seg, effective_address(e), size, access, m);
 }
@@ -260,7 +261,7 @@ static u8 *ram_ptr(struct vcpu *v, gpa_t gpa, u32 len, bool write)
 }
 
 /* Reads an opened range: cannot fail. */
-static void load_bytes(struct emu *e, const struct guest_span *m, u8 *buf)
+static __noinline void load_bytes(struct emu *e, const struct guest_span *m, u8 *buf)
 {
 	for (u32 i = 0; i < m->parts; i++) {
 		u32 len = m->part[i].len;
@@ -275,7 +276,7 @@ static void load_bytes(struct emu *e, const struct guest_span *m, u8 *buf)
 }
 
 /* Writes an opened range: cannot fail. Writes to ROM are dropped. */
-static void store_bytes(struct emu *e, const struct guest_span *m, const u8 *buf)
+static __noinline void store_bytes(struct emu *e, const struct guest_span *m, const u8 *buf)
 {
 	for (u32 i = 0; i < m->parts; i++) {
 		u32 len = m->part[i].len;
@@ -411,7 +412,7 @@ static int do_unary(struct emu *e, enum unary_op op, u32 size)
 	default: r = ~old; break;
 	}
 	if (op == UNARY_INC || op == UNARY_DEC) /* these leave the carry alone */
-		flags = (flags & ~FLAG_CF) | (e->cx.rflags & FLAG_CF);
+		flags = (flags & ~RFLAGS_CF) | (e->cx.rflags & RFLAGS_CF);
 	store(e, &m, r);
 	write_flags(e, flags);
 	return 0;
@@ -469,7 +470,7 @@ static int do_cmpxchg(struct emu *e, u32 size)
 
 enum bit_op { BIT_TEST, BIT_SET, BIT_RESET, BIT_COMPLEMENT };
 
-/* BT, BTS, BTR, BTC. A register's bit number reaches beyond the operand; an immediate's does not. */
+/* BT, BTS, BTR, BTC. A bit number in a register reaches beyond the operand, an immediate does not. */
 static int do_bit(struct emu *e, enum bit_op op, bool by_reg)
 {
 	u32 size = e->in.opsize, access = VACCESS_READ | (op == BIT_TEST ? 0 : VACCESS_WRITE);
@@ -486,7 +487,7 @@ static int do_bit(struct emu *e, enum bit_op op, bool by_reg)
 	if (rc)
 		return rc;
 	value = load(e, &m);
-	write_flags(e, (e->cx.rflags & ~FLAG_CF) | ((value & bit) ? FLAG_CF : 0));
+	write_flags(e, (e->cx.rflags & ~RFLAGS_CF) | ((value & bit) ? RFLAGS_CF : 0));
 	switch (op) {
 	case BIT_SET: store(e, &m, value | bit); break;
 	case BIT_RESET: store(e, &m, value & ~bit); break;
@@ -682,7 +683,7 @@ static bool uses_destination(enum string_op op)
 
 static void string_step_index(struct emu *e, const struct string_run *s, u32 reg)
 {
-	u64 step = (e->cx.rflags & FLAG_DF) ? 0 - (u64)s->size : s->size;
+	u64 step = (e->cx.rflags & RFLAGS_DF) ? 0 - (u64)s->size : s->size;
 
 	write_gpr(e, reg, merge(read_gpr(e, reg), read_gpr(e, reg) + step, s->addr_size));
 }
@@ -742,7 +743,7 @@ static int string_element(struct emu *e, const struct string_run *s)
 /* Has a repeated CMPS or SCAS found what it looked for? */
 static bool string_found(const struct emu *e, const struct string_run *s)
 {
-	bool equal = (e->cx.rflags & FLAG_ZF) != 0;
+	bool equal = (e->cx.rflags & RFLAGS_ZF) != 0;
 
 	if (s->op != STRING_CMPS && s->op != STRING_SCAS)
 		return false;
@@ -925,13 +926,13 @@ static struct emulate_quick *quick_slot(struct vcpu *v, const u8 *bytes)
 	return &v->emulate.entry[(head * 0x9e3779b97f4a7c15UL) >> 61];
 }
 
-static bool quick_match(const struct emulate_quick *q, const u8 *bytes, u32 n, u8 mode)
+static bool quick_match(const struct emulate_quick *q, const u8 *bytes, u8 mode)
 {
 	u64 head, tail;
 
 	__builtin_memcpy(&head, bytes, 8);
 	__builtin_memcpy(&tail, bytes + 7, 8);
-	return q->len && q->len <= n && q->mode == mode && (head & q->mask[0]) == q->key[0] &&
+	return mode && q->mode == mode && (head & q->mask[0]) == q->key[0] &&
 	       (tail & q->mask[1]) == q->key[1];
 }
 
@@ -967,8 +968,10 @@ static bool quick_describe(struct emulate_quick *q, const struct insn *in)
 	u32 size = bit0_size(in);
 	u8 op = in->opcode;
 
-	*q = (struct emulate_quick){ .len = in->len, .mode = in->mode, .size = (u8)size,
-				     .reg_size = (u8)size, .reg = in->reg };
+	*q = (struct emulate_quick){ .len = in->len, .mode = (u8)(in->mode + 1),
+				     .size = (u8)size,
+				     .reg_size = (u8)size,
+				     .reg = in->reg };
 	if (!in->mem)
 		return false;
 	if (in->map == INSN_MAP_0F && (op & 0xf6) == 0xb6) { /* MOVZX, MOVSX */
@@ -1105,7 +1108,7 @@ static int decode_exit(struct emu *e)
 	return fetch_and_decode(e);
 }
 
-static __attribute__((noinline)) u32 emulate_slowly(struct vcpu *v)
+static __noinline u32 emulate_slowly(struct vcpu *v)
 {
 	struct emu e = { .v = v, .exit_gpa = true };
 	int rc = begin(&e);
@@ -1118,16 +1121,25 @@ static __attribute__((noinline)) u32 emulate_slowly(struct vcpu *v)
 	return finish(&e, do_insn(&e));
 }
 
+/* For backends that do not say; stays 0 for a protected guest, which then matches nothing. */
+static void find_code_mode(struct vcpu *v)
+{
+	enum insn_mode mode;
+
+	if (!guest_mode_of(v, &mode))
+		v->exit.mmio.code_mode = (u8)(mode + 1);
+}
+
 u32 emulate_mmio(struct vcpu *v)
 {
 	const struct vexit_mmio *x = &v->exit.mmio;
 	const struct emulate_quick *q;
-	enum insn_mode mode;
 
 	if (likely(x->insn_len == INSN_MAX)) {
+		if (unlikely(!x->code_mode))
+			find_code_mode(v);
 		q = quick_slot(v, x->insn);
-		if (likely(q->len) && !guest_mode_of(v, &mode) &&
-		    quick_match(q, x->insn, INSN_MAX, (u8)mode) && quick_run(v, q))
+		if (likely(quick_match(q, x->insn, x->code_mode)) && quick_run(v, q))
 			return VRESULT_ADVANCE;
 	}
 	return emulate_slowly(v);

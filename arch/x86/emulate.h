@@ -20,14 +20,14 @@ struct emulate_quick {
 	u64 mask[2];
 	u64 imm;
 	u8 len;       /* 0: empty */
-	u8 mode;      /* enum insn_mode it was decoded in */
+	u8 mode;      /* the code mode it was decoded in, as vexit_mmio.code_mode */
 	u8 size;      /* bytes of the access */
 	u8 reg_size;  /* loads: bytes of the destination register */
 	u8 reg;       /* GPR, never RSP */
 	bool store;
 	bool use_imm; /* stores: imm instead of reg */
 	bool sign;    /* loads: sign-extend */
-};
+} __aligned(64);
 
 #define EMULATE_QUICK 8
 

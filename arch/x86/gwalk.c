@@ -1,21 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "arch/x86/gwalk.h"
 
+#include "arch/x86/cpu.h"
+#include "arch/x86/msr.h"
 #include "core/errno.h"
 #include "core/vm.h"
-
-#define CR0_PE BIT(0)
-#define CR0_WP BIT(16)
-#define CR0_PG BIT(31)
-#define CR4_PSE BIT(4)
-#define CR4_PAE BIT(5)
-#define CR4_LA57 BIT(12)
-#define CR4_SMEP BIT(20)
-#define CR4_SMAP BIT(21)
-#define EFER_LMA BIT(10)
-#define EFER_NXE BIT(11)
-#define RFLAGS_VM BIT(17)
-#define RFLAGS_AC BIT(18)
 
 #define PTE_P BIT(0)
 #define PTE_W BIT(1)
