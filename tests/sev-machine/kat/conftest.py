@@ -50,12 +50,3 @@ def up(psp):
     """A security processor in state INIT, all ASIDs clean, TMR protected."""
     psp.up()
     return psp
-
-
-@pytest.fixture(scope="module")
-def shared(rom):
-    """One emulator for the read-only tests of a module, in state INIT."""
-    with Machine(rom) as machine:
-        psp = Psp(machine)
-        psp.up()
-        yield psp

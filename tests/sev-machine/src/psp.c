@@ -469,9 +469,16 @@ static void psp_exit(PCIDevice *dev)
     timer_free(s->timer);
     msi_uninit(dev);
     msix_uninit_exclusive_bar(dev);
+}
+
+static void psp_finalize(Object *obj)
+{
+    SevPsp *s = SEV_PSP(obj);
+
     g_free(s->guests);
     g_free(s->asids);
     g_free(s->tmr_slots);
+    g_free(s->fault_text);
 }
 
 /* A platform reset restarts the firmware; the flash keeps its content. */
@@ -533,6 +540,7 @@ static const TypeInfo psp_info = {
     .name = TYPE_SEV_PSP,
     .parent = TYPE_PCI_DEVICE,
     .instance_size = sizeof(SevPsp),
+    .instance_finalize = psp_finalize,
     .class_init = psp_class_init,
     .interfaces = (InterfaceInfo[]) {
         { INTERFACE_CONVENTIONAL_PCI_DEVICE },
