@@ -147,7 +147,7 @@ def test_misuse_of_the_mailbox_is_reported(machines):
 
 
 @pytest.mark.parametrize("addr", [
-    0xA0000,                    # VGA hole
+    0xFFFF0000,                 # ROM
     0xE0000000,                 # the processor's own BAR
     0x10000000 - 4,             # runs over the end of RAM
     0x7FFFFFFFFFFF8, (1 << 64) - 4,     # beyond everything; wraps
