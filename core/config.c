@@ -9,8 +9,6 @@
  * hostile: every length is checked and what is echoed in an error is cleaned.
  */
 
-struct config config;
-
 /* A piece of the text; not NUL-terminated. */
 struct span {
 	const char *s;

@@ -42,10 +42,6 @@ static struct {
 	u32 escaped_port;
 } owner;
 
-__weak void console_notify(void)
-{
-}
-
 void console_input_ready(void)
 {
 	console_notify();
@@ -128,6 +124,24 @@ struct vm *console_owner(void)
 	return owner.vm;
 }
 
+/* Gives the guest's UART what it has room for. */
+static void push_input(void)
+{
+	struct guest_port *g = owner_port();
+
+	while (g->in_head != g->in_tail) {
+		u32 at = g->in_tail % IN_SIZE;
+		u32 len = MIN(g->in_head - g->in_tail, IN_SIZE - at);
+		u64 flags = irq_save();
+		u32 n = vplatform_console_rx(&owner.vm->platform, owner.port, g->in + at, len);
+
+		irq_restore(flags);
+		g->in_tail += MIN(n, len);
+		if (n < len)
+			return; /* tried again with the next console_task() */
+	}
+}
+
 /* "Ctrl-]" for the configured key. */
 static char escape_letter(void)
 {
@@ -160,6 +174,8 @@ void console_detach(void)
 
 	if (!vm)
 		return;
+	push_input();
+	owner_port()->in_tail = owner_port()->in_head; /* what had no room is not for later */
 	port_attach(owner_port(), false, &stalled);
 	owner.vm = NULL;
 	if (stalled)
@@ -196,24 +212,6 @@ static void input_put(struct guest_port *g, u8 ch)
 {
 	if (g->in_head - g->in_tail < IN_SIZE)
 		g->in[g->in_head++ % IN_SIZE] = ch;
-}
-
-/* Gives the guest's UART what it has room for. */
-static void push_input(void)
-{
-	struct guest_port *g = owner_port();
-
-	while (g->in_head != g->in_tail) {
-		u32 at = g->in_tail % IN_SIZE;
-		u32 len = MIN(g->in_head - g->in_tail, IN_SIZE - at);
-		u64 flags = irq_save();
-		u32 n = vplatform_console_rx(&owner.vm->platform, owner.port, g->in + at, len);
-
-		irq_restore(flags);
-		g->in_tail += MIN(n, len);
-		if (n < len)
-			return; /* tried again with the next console_task() */
-	}
 }
 
 static void escape_key(void)

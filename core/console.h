@@ -17,7 +17,7 @@ struct vm;
  * bounded amount; when more is waiting it notifies itself.
  */
 void console_task(void);
-/* Asks for a console_task() soon. Any CPU, any context. The scheduler's; weak default: nothing. */
+/* Asks for a console_task() soon. Any CPU, any context. The scheduler's. */
 void console_notify(void);
 
 /* Once, after the VMs of the configuration are created: the first prompt, or the VM of `attach`. */
