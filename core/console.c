@@ -42,11 +42,6 @@ static struct {
 	u32 escaped_port;
 } owner;
 
-void console_input_ready(void)
-{
-	console_notify();
-}
-
 /* ---- guest side ---- */
 
 bool vdev_console_put(struct vdev_host *h, u32 port, u8 ch)
