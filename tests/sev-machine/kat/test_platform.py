@@ -195,6 +195,7 @@ def test_init_forgets_wbinvd(psp):
 
 
 def test_asids_are_dirty_after_init(psp):
+    psp.flush()                                 # cleans them, but INIT undoes that
     assert psp.init() == "SUCCESS"
     handle = psp.must_start(4)
     assert psp.activate(handle, 1) == "DFFLUSH_REQUIRED"

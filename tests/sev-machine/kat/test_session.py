@@ -299,6 +299,9 @@ def test_new_keys(up):
     assert o.public_key(after[1]).public_numbers() != o.public_key(pek).public_numbers()
     assert after[3] == cek
     check_chain(*after)
+    assert up.run("SHUTDOWN") == "SUCCESS"
+    assert up.init() == "SUCCESS"
+    assert up.certificates() == after           # the new keys are the stored ones
 
 
 def test_csr(up):
