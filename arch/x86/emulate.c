@@ -926,13 +926,13 @@ static struct emulate_quick *quick_slot(struct vcpu *v, const u8 *bytes)
 	return &v->emulate.entry[(head * 0x9e3779b97f4a7c15UL) >> 61];
 }
 
-static bool quick_match(const struct emulate_quick *q, const u8 *bytes, u8 mode)
+static bool quick_match(const struct emulate_quick *q, const u8 *bytes, u32 n, u8 mode)
 {
 	u64 head, tail;
 
 	__builtin_memcpy(&head, bytes, 8);
 	__builtin_memcpy(&tail, bytes + 7, 8);
-	return mode && q->mode == mode && (head & q->mask[0]) == q->key[0] &&
+	return mode && q->mode == mode && q->len <= n && (head & q->mask[0]) == q->key[0] &&
 	       (tail & q->mask[1]) == q->key[1];
 }
 
@@ -1001,7 +1001,7 @@ static void quick_learn(struct emu *e)
 	u8 mask[INSN_MAX] = { 0 };
 
 	/* Without bytes in the exit there is nothing to find it by. */
-	if (e->v->exit.mmio.insn_len != INSN_MAX || !quick_describe(&q, &e->in))
+	if (!e->v->exit.mmio.insn_len || !quick_describe(&q, &e->in))
 		return;
 	for (u32 i = 0; i < e->in.len; i++)
 		mask[i] = 0xff;
@@ -1135,11 +1135,11 @@ u32 emulate_mmio(struct vcpu *v)
 	const struct vexit_mmio *x = &v->exit.mmio;
 	const struct emulate_quick *q;
 
-	if (likely(x->insn_len == INSN_MAX)) {
+	if (likely(x->insn_len)) {
 		if (unlikely(!x->code_mode))
 			find_code_mode(v);
 		q = quick_slot(v, x->insn);
-		if (likely(quick_match(q, x->insn, x->code_mode)) && quick_run(v, q))
+		if (likely(quick_match(q, x->insn, x->insn_len, x->code_mode)) && quick_run(v, q))
 			return VRESULT_ADVANCE;
 	}
 	return emulate_slowly(v);

@@ -406,7 +406,7 @@ int guest_span(struct vcpu *v, const struct gwalk_ctx *ctx, gva_t gva, u32 len, 
 	rc = span_part(v, ctx, gva, first, access, span, fault);
 	if (rc || first == len)
 		return rc;
-	if (!(ctx->efer & EFER_LMA))
+	if (ctx->mode != INSN_MODE_64)
 		next = (u32)next;
 	return span_part(v, ctx, next, len - first, access, span, fault);
 }

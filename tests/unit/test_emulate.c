@@ -785,6 +785,19 @@ static void test_quick(void **state)
 	memset(dev, 0, AREA);
 	assert_int_equal(run("89 07", DEV_GPA + 0x10, WR, true), VRESULT_ADVANCE);
 	assert_int_equal(*(u64 *)(dev + 0x10), 0x7890);
+	/* An immediate that differs only in its last byte */
+	guest_reset(INSN_MODE_64);
+	assert_int_equal(run("c7 04 25 40 00 00 10 01 02 03 04", DEV_GPA + 0x40, WR, true),
+			 VRESULT_ADVANCE);
+	assert_int_equal(run("c7 04 25 40 00 00 10 01 02 03 05", DEV_GPA + 0x40, WR, true),
+			 VRESULT_ADVANCE);
+	assert_int_equal(*(u32 *)(dev + 0x40), 0x05030201);
+	/* The exit has fewer bytes than the instruction (a stale one follows): they are fetched. */
+	set_exit(DEV_GPA + 0x40, WR, true);
+	mock_vcpu.exit.mmio.insn_len = 10;
+	mock_ram[CODE_GPA + 10] = 6;
+	assert_int_equal(emulate_mmio(&mock_vcpu), VRESULT_ADVANCE);
+	assert_int_equal(*(u32 *)(dev + 0x40), 0x06030201);
 	/* Other bytes in the same place are another instruction. */
 	guest_reset(INSN_MODE_64);
 	mock_vcpu.gpr[GPR_RAX] = 5;
@@ -794,6 +807,20 @@ static void test_quick(void **state)
 	assert_int_equal(dev[0x40], 7);
 	assert_int_equal(run("89 04 25 40 00 00 10", DEV_GPA + 0x40, WR, true), VRESULT_ADVANCE);
 	assert_int_equal(dev[0x40], 5);
+}
+
+/* CMPXCHG writes back what it read when the comparison fails. */
+static void test_cmpxchg_writes(void **state)
+{
+	(void)state;
+	guest_reset(INSN_MODE_64);
+	memset(dev, 0, AREA);
+	mock_vcpu.gpr[GPR_RBX] = DEV_GVA;
+	mock_vcpu.gpr[GPR_RAX] = 1;
+	assert_int_equal(run("f0 0f b1 0b", DEV_GPA, WR, true), VRESULT_ADVANCE);
+	assert_int_equal(dev_count.reads, 1);
+	assert_int_equal(dev_count.writes, 1);
+	assert_int_equal(mock_vcpu.gpr[GPR_RAX], 0);
 }
 
 /* An operand that begins in RAM and ends in a device is not taken for one at the page's start. */
@@ -1133,7 +1160,8 @@ int main(void)
 		cmocka_unit_test(test_forms_64),     cmocka_unit_test(test_forms_32),
 		cmocka_unit_test(test_special_64),   cmocka_unit_test(test_special_32),
 		cmocka_unit_test(test_strings),      cmocka_unit_test(test_quick),
-		cmocka_unit_test(test_straddle),     cmocka_unit_test(test_faults),
+		cmocka_unit_test(test_cmpxchg_writes), cmocka_unit_test(test_straddle),
+		   cmocka_unit_test(test_faults),
 		cmocka_unit_test(test_stopped),      cmocka_unit_test(test_rom),
 		cmocka_unit_test(test_bounded),      cmocka_unit_test(test_ins),
 		cmocka_unit_test(test_outs),         cmocka_unit_test(test_outs_decoded),

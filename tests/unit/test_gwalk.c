@@ -401,6 +401,16 @@ static void test_copy(void **state)
 	assert_int_equal(guest_write_linear(&mock_vcpu, &ctx, PAGE_OF_KVA + 0xffd, "abcdef", 6, &fault),
 			 -EIO);
 	assert_int_equal(mock_ram[0x8ffd], 0xfd);
+	/* Linear addresses wrap at 4 GiB outside 64-bit mode. */
+	two_pages(0);
+	mock_put64(ROOT, 0x2000 | PWU);
+	mock_put64(0x2000 + 3 * 8, 0x3000 | PWU);
+	mock_put64(0x3000 + 511 * 8, 0x4000 | PWU);
+	mock_put64(0x4000 + 511 * 8, 0x8000 | PWU);
+	mock_seg[VSEG_CS].attr = MOCK_CODE | MOCK_DB;
+	assert_int_equal(gwalk_load(&mock_vcpu, &ctx), 0);
+	assert_int_equal(guest_read_linear(&mock_vcpu, &ctx, 0xfffffffe, buf, 4, &fault), -EFAULT);
+	assert_int_equal(fault.address, 0);
 	/* Sizes out of range */
 	assert_int_equal(guest_read_linear(&mock_vcpu, &ctx, PAGE_OF_KVA, buf, 0, &fault), -E2BIG);
 	assert_int_equal(guest_read_linear(&mock_vcpu, &ctx, PAGE_OF_KVA, buf, 4097, &fault), -E2BIG);
