@@ -252,7 +252,7 @@ static void host_window(struct svm_vcpu *sv)
 	svm_vmsave(sv->vmcb_pa);
 	sv->loaded = false;
 	svm_vmload(host);
-	__asm__ volatile("stgi; nop; clgi" : : : "memory", "cc");
+	svm_gif_window();
 	svm_vmload(sv->vmcb_pa);
 	sv->loaded = true;
 }

@@ -72,10 +72,21 @@ static inline struct vmcb *svm_vmcb(struct vcpu *v)
 	return svm_vcpu(v)->vmcb;
 }
 
+#ifdef UNIT_TEST
+/* The host that runs a unit test has no such instructions: the test counts the calls. */
+void svm_clgi(void);
+void svm_stgi(void);
+void svm_gif_window(void);
+void svm_vmload(paddr_t pa);
+void svm_vmsave(paddr_t pa);
+#else
 static inline void svm_clgi(void) { __asm__ volatile("clgi" ::: "memory"); }
 static inline void svm_stgi(void) { __asm__ volatile("stgi" ::: "memory"); }
+/* All that waits for GIF is taken here, if RFLAGS.IF is set. */
+static inline void svm_gif_window(void) { __asm__ volatile("stgi; nop; clgi" ::: "memory", "cc"); }
 static inline void svm_vmload(paddr_t pa) { __asm__ volatile("vmload %%rax" ::"a"(pa) : "memory"); }
 static inline void svm_vmsave(paddr_t pa) { __asm__ volatile("vmsave %%rax" ::"a"(pa) : "memory"); }
+#endif
 
 /* bitmaps.c: the port and MSR bitmaps. 0 or -ENOMEM; sets svm.iopm and svm.msrpm. */
 int svm_bitmaps_init(void);

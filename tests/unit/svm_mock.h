@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef RAVELIN_TESTS_SVM_MOCK_H
+#define RAVELIN_TESTS_SVM_MOCK_H
+
+/* What the SVM backend's files need around them, for its unit tests: one vCPU on one CPU. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "arch/x86/cpu.h"
+#include "arch/x86/emulate.h"
+#include "arch/x86/gwalk.h"
+#include "arch/x86/lapic.h"
+#include "arch/x86/msr.h"
+#include "arch/x86/percpu.h"
+#include "arch/x86/svm/svm.h"
+#include "arch/x86/traps.h"
+#include "core/errno.h"
+#include "core/trace.h"
+
+struct svm_machine svm;
+PERCPU struct percpu percpu;
+u32 trace_flags;
+
+static struct {
+	struct vmcb vmcb;
+	struct svm_vcpu sv;
+	struct vcpu v;
+	struct vm vm;
+	struct svm_cpu cpu;
+
+	/* vcpu_dispatch(): what it saw, what it answers */
+	u32 dispatched;
+	struct vexit seen;
+	u64 seen_rax;
+	u32 result;
+	void (*on_dispatch)(struct vcpu *v);
+
+	/* the virtual LAPIC: one request, the TPR decides */
+	int irr, accepted;
+	u8 tpr;
+
+	/* guest memory at RIP */
+	u8 code[16];
+	int code_len; /* or a negative errno */
+
+	u32 kicks, windows, vmloads, vmsaves;
+} mock;
+
+struct svm_cpu *svm_this_cpu(void) { return &mock.cpu; }
+void svm_clgi(void) { }
+void svm_stgi(void) { }
+void svm_gif_window(void) { mock.windows++; }
+void svm_vmload(paddr_t pa) { mock.vmloads++; }
+void svm_vmsave(paddr_t pa) { mock.vmsaves++; }
+void ipi_send(u32 cpu, u8 vector) { mock.kicks += vector == VECTOR_KICK; }
+
+u32 vcpu_dispatch(struct vcpu *v)
+{
+	mock.dispatched++;
+	mock.seen = v->exit;
+	mock.seen_rax = v->gpr[GPR_RAX];
+	if (mock.on_dispatch)
+		mock.on_dispatch(v);
+	return mock.result;
+}
+
+void vcpu_inject_exception(struct vcpu *v, u8 vector, bool has_error, u32 error)
+{
+	v->event = (struct vevent){ VEVENT_EXCEPTION, vector, has_error, error };
+	v->hazards |= HAZ_EVENT;
+}
+
+int vlapic_pending(struct vlapic *l) { return mock.irr >> 4 > mock.tpr >> 4 ? mock.irr : -1; }
+int vlapic_blocked(struct vlapic *l)
+{
+	return mock.irr >= 0 && mock.irr >> 4 <= mock.tpr >> 4 ? mock.irr : -1;
+}
+int vlapic_accept(struct vlapic *l)
+{
+	mock.accepted = mock.irr;
+	mock.irr = -1;
+	return mock.accepted;
+}
+void vlapic_set_tpr_hw(struct vlapic *l, u8 tpr)
+{
+	mock.tpr = tpr;
+	l->tpr = tpr;
+}
+
+int gwalk_load(struct vcpu *v, struct gwalk_ctx *ctx)
+{
+	memset(ctx, 0, sizeof(*ctx));
+	ctx->mode = INSN_MODE_64;
+	return 0;
+}
+
+int guest_fetch(struct vcpu *v, const struct gwalk_ctx *ctx, u64 rip, u8 *buf, struct guest_fault *f)
+{
+	if (mock.code_len > 0)
+		memcpy(buf, mock.code, (size_t)mock.code_len);
+	return mock.code_len;
+}
+
+int insn_length_at_rip(struct vcpu *v)
+{
+	struct insn insn;
+
+	if (mock.code_len < 0)
+		return mock.code_len;
+	if (insn_decode(&insn, mock.code, (size_t)mock.code_len, INSN_MODE_64) < 0)
+		return -EINVAL;
+	return insn.len;
+}
+
+static inline void set_code(const char *bytes, int n)
+{
+	memcpy(mock.code, bytes, (size_t)n);
+	mock.code_len = n;
+}
+
+/* A 64-bit guest with interrupts open, on a CPU with all features. */
+static int mock_setup(void **state)
+{
+	memset(&mock, 0, sizeof(mock));
+	memset(&svm, 0, sizeof(svm));
+	trace_flags = 0;
+	percpu.id = 0;
+	svm.asids = 16;
+	svm.first_asid = 1;
+	svm.features = SVM_FEAT_NP | SVM_FEAT_FLUSH_ASID;
+	svm.nrips = svm.decode = true;
+	svm.clean = VMCB_CLEAN_ALL;
+	mock.irr = mock.accepted = -1;
+	mock.v.arch = &mock.sv;
+	mock.v.vm = &mock.vm;
+	mock.sv.vmcb = &mock.vmcb;
+	mock.sv.vmcb_pa = 0x1000;
+	mock.sv.cpu = ~0U;
+	mock.cpu.asid_next = 1;
+	mock.vmcb.efer = EFER_SVME | EFER_LMA | EFER_LME;
+	mock.vmcb.cs.attr = 0xa9b;
+	mock.vmcb.rflags = RFLAGS_FIXED1 | RFLAGS_IF;
+	mock.vmcb.rip = 0x1000;
+	mock.vmcb.vintr = VMCB_V_INTR_MASKING;
+	mock.vmcb.intercept_exception = SVM_EXCEPTIONS_ALWAYS;
+	mock.vmcb.clean = VMCB_CLEAN_ALL;
+	return 0;
+}
+
+#endif

@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+// sources: arch/x86/svm/exits.c arch/x86/svm/inject.c arch/x86/svm/asid.c arch/x86/svm/vcpu.c arch/x86/svm/names.c arch/x86/decode.c
+/* From #VMEXIT to neutral exit and over the instruction, with hand-made control blocks. */
+#include <stdlib.h>
+
+#include "svm_mock.h"
+
+#include "arch/x86/vcpu_state.h"
+#include "core/heap.h"
+#include "core/pmm.h"
+
+/* vcpu.c's surroundings; only the accessors are used here. */
+void *heap_alloc(size_t size) { return NULL; }
+void heap_free(void *p) { }
+paddr_t alloc_pages(u32 order, u32 flags) { return 0; }
+void free_pages(paddr_t pa, u32 order) { }
+void *phys_to_virt(paddr_t pa) { return NULL; }
+int vcpu_state_init(struct vcpu *v) { return -ENOMEM; }
+void vcpu_state_destroy(struct vcpu *v) { }
+void vcpu_state_reset(struct vcpu *v, bool init) { }
+
+static u32 do_exit(u64 code, u64 info1, u64 info2)
+{
+	mock.vmcb.exitcode = code;
+	mock.vmcb.exitinfo1 = info1;
+	mock.vmcb.exitinfo2 = info2;
+	return svm_exit(&mock.v, &mock.vmcb);
+}
+
+static void dispatched_as(u64 code, u64 info1, enum vexit_kind kind)
+{
+	mock_setup(NULL);
+	do_exit(code, info1, 0);
+	assert_int_equal(mock.dispatched, 1);
+	assert_int_equal(mock.seen.kind, kind);
+	assert_int_equal(mock.v.exits[kind], 1);
+}
+
+static void test_kinds(void **state)
+{
+	static const u64 ud[] = { 0x7a, 0x80, 0x82, 0x83, 0x84, 0x85, 0x86, 0x8a, 0x8b, 0x8c, 0x8e,
+				  0xa0, 0xa1, 0xa3, 0xa4 };
+
+	dispatched_as(0x6f, 0, VEXIT_RDPMC);
+	dispatched_as(0x76, 0, VEXIT_WBINVD);
+	dispatched_as(0x77, 0, VEXIT_PAUSE);
+	dispatched_as(0x78, 0, VEXIT_HLT);
+	dispatched_as(0x7c, 0, VEXIT_RDMSR);
+	dispatched_as(0x7c, 1, VEXIT_WRMSR);
+	dispatched_as(0x7d, 0, VEXIT_TASK_SWITCH);
+	dispatched_as(0x7f, 0, VEXIT_SHUTDOWN);
+	dispatched_as(0x81, 0, VEXIT_HYPERCALL);
+	dispatched_as(0x89, 0, VEXIT_WBINVD);
+	dispatched_as(0x8d, 0, VEXIT_XSETBV);
+	for (size_t i = 0; i < ARRAY_SIZE(ud); i++)
+		dispatched_as(ud[i], 0, VEXIT_UD);
+}
+
+/* Whatever is not asked for ends the VM with the numbers in the report. */
+static void test_unknown(void **state)
+{
+	static const u64 codes[] = {
+		0x00, 0x0f, 0x10, 0x17, 0x1f, 0x20, 0x2f, 0x30, 0x3f, 0x65, 0x66, 0x6d, 0x6e,
+		0x70, 0x71, 0x73, 0x75, 0x79, 0x7e, 0x87, 0x88, 0x8f, 0x90, 0x9f, 0xa2, 0xa5, 0xa6,
+		0xa7, 0xff, 0x3ff, 0x401, 0x402, 0x403, 0x404, 0x405, 0x7fffffffffffffffUL,
+		0xffffffffUL, ~0UL, 0xfffffffeUL, ~1UL,
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(codes); i++) {
+		mock_setup(NULL);
+		do_exit(codes[i], 0x11, 0x22);
+		assert_int_equal(mock.seen.kind, VEXIT_FATAL);
+		assert_int_equal(mock.seen.fatal.code, codes[i]);
+		assert_int_equal(mock.seen.fatal.info1, 0x11);
+		assert_int_equal(mock.seen.fatal.info2, 0x22);
+		assert_non_null(mock.seen.fatal.why);
+	}
+}
+
+static void test_names(void **state)
+{
+	for (u64 code = 0; code < 0x500; code++)
+		assert_non_null(svm_exit_name(code));
+	assert_string_equal(svm_exit_name(0x60), "INTR");
+	assert_string_equal(svm_exit_name(0x72), "CPUID");
+	assert_string_equal(svm_exit_name(0x7f), "SHUTDOWN");
+	assert_string_equal(svm_exit_name(0x81), "VMMCALL");
+	assert_string_equal(svm_exit_name(0x8d), "XSETBV");
+	assert_string_equal(svm_exit_name(0x9f), "CR15_WRITE_TRAP");
+	assert_string_equal(svm_exit_name(0xa6), "IDLE_HLT");
+	assert_string_equal(svm_exit_name(0xa7), "unknown");
+	assert_string_equal(svm_exit_name(0x400), "NPF");
+	assert_string_equal(svm_exit_name(0xffffffff), "INVALID");
+	assert_string_equal(svm_exit_name(~0UL), "INVALID");
+}
+
+static void test_host_events(void **state)
+{
+	static const struct {
+		u64 code;
+		enum vexit_kind kind;
+	} cases[] = { { 0x60, VEXIT_INTERRUPT }, { 0x61, VEXIT_NMI }, { 0x62, VEXIT_INTERRUPT },
+		      { 0x63, VEXIT_INTERRUPT } };
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		mock_setup(NULL);
+		mock.sv.loaded = true;
+		mock.v.hazards = HAZ_RESCHED;
+		assert_int_equal(do_exit(cases[i].code, 0, 0), HAZ_RESCHED);
+		assert_int_equal(mock.windows, 1);
+		assert_int_equal(mock.vmsaves, 1); /* the guest's */
+		assert_int_equal(mock.vmloads, 2); /* the host's, the guest's */
+		assert_true(mock.sv.loaded);
+		assert_int_equal(mock.dispatched, 0);
+		assert_int_equal(mock.v.exits[cases[i].kind], 1);
+	}
+	dispatched_as(0x52, 0, VEXIT_MCE);
+}
+
+static void test_io(void **state)
+{
+	/* in al, imm8: IN, SZ8, port 0x71; next RIP two bytes on */
+	do_exit(0x7b, 0x71UL << 16 | 1UL << 8 | 1UL << 4 | 1, 0x1002);
+	assert_int_equal(mock.seen.kind, VEXIT_IO);
+	assert_int_equal(mock.seen.io.port, 0x71);
+	assert_int_equal(mock.seen.io.size, 1);
+	assert_true(mock.seen.io.in);
+	assert_false(mock.seen.io.string);
+	assert_int_equal(mock.seen.insn_len, 2);
+
+	/* rep outsd with a 64-bit address and FS: no look at memory with decode assists */
+	mock.code_len = -EFAULT;
+	do_exit(0x7b, 0xfffcUL << 16 | 4UL << 10 | 1UL << 9 | 1UL << 6 | 0xc, 0x1003);
+	assert_int_equal(mock.seen.io.port, 0xfffc);
+	assert_int_equal(mock.seen.io.size, 4);
+	assert_false(mock.seen.io.in);
+	assert_true(mock.seen.io.string && mock.seen.io.rep);
+	assert_int_equal(mock.seen.io.addr_size, 8);
+	assert_int_equal(mock.seen.io.seg, VSEG_FS);
+	assert_int_equal(mock.seen.insn_len, 3);
+}
+
+static void test_string_io_without_assists(void **state)
+{
+	svm.decode = false;
+	set_code("\x65\x67\x6e\x90", 4); /* outsb from GS, 32-bit address */
+	do_exit(0x7b, 0x10UL << 16 | 1UL << 4 | 4, 0x1003);
+	assert_int_equal(mock.seen.io.addr_size, 4);
+	assert_int_equal(mock.seen.io.seg, VSEG_GS);
+
+	/* It is not there any more: the defaults of the mode. */
+	mock.code_len = -EFAULT;
+	do_exit(0x7b, 0x10UL << 16 | 1UL << 4 | 4, 0x1003);
+	assert_int_equal(mock.seen.io.addr_size, 8);
+	assert_int_equal(mock.seen.io.seg, VSEG_DS);
+}
+
+static void test_npf(void **state)
+{
+	mock.vmcb.insn_len = 15;
+	memcpy(mock.vmcb.insn, "\x89\x08 abcdefghijkl", 15);
+	do_exit(0x400, 1UL << 32 | 2, 0xfee000b0);
+	assert_int_equal(mock.seen.kind, VEXIT_MMIO);
+	assert_int_equal(mock.seen.mmio.gpa, 0xfee000b0);
+	assert_int_equal(mock.seen.mmio.access, VACCESS_WRITE);
+	assert_int_equal(mock.seen.mmio.insn_len, 15);
+	assert_memory_equal(mock.seen.mmio.insn, "\x89\x08 abcdefghijkl", 15);
+	assert_int_equal(mock.seen.mmio.code_mode, INSN_MODE_64 + 1);
+
+	do_exit(0x400, 1UL << 32 | 4, 0x1000);
+	assert_int_equal(mock.seen.mmio.access, VACCESS_READ);
+	do_exit(0x400, 1UL << 32 | 0x14, 0x1000);
+	assert_int_equal(mock.seen.mmio.access, VACCESS_EXEC);
+	mock.vmcb.cs.attr = 0xc9b;
+	svm.decode = false;
+	do_exit(0x400, 1UL << 32, 0x1000);
+	assert_int_equal(mock.seen.mmio.insn_len, 0);
+	assert_int_equal(mock.seen.mmio.code_mode, INSN_MODE_32 + 1);
+	mock.vmcb.cs.attr = 0x9b;
+	do_exit(0x400, 1UL << 32, 0x1000);
+	assert_int_equal(mock.seen.mmio.code_mode, INSN_MODE_16 + 1);
+}
+
+static void test_npf_fatal(void **state)
+{
+	do_exit(0x400, 1UL << 33 | 2, 0x1000);
+	assert_int_equal(mock.seen.kind, VEXIT_FATAL);
+	mock_setup(NULL);
+	mock.vmcb.exitintinfo = VMCB_EVENT_VALID | 0x55;
+	do_exit(0x400, 1UL << 32 | 2, 0x1000);
+	assert_int_equal(mock.seen.kind, VEXIT_FATAL);
+}
+
+static void test_exceptions(void **state)
+{
+	do_exit(0x41, 0, 0);
+	assert_int_equal(mock.seen.kind, VEXIT_EXCEPTION);
+	assert_int_equal(mock.seen.exc.vector, VEC_DB);
+	assert_false(mock.seen.exc.has_error);
+	do_exit(0x51, 0, 0);
+	assert_int_equal(mock.seen.exc.vector, 17);
+	assert_true(mock.seen.exc.has_error);
+	do_exit(0x4e, 0x12, 0x1234000);
+	assert_int_equal(mock.seen.exc.vector, VEC_PF);
+	assert_int_equal(mock.seen.exc.error, 0x12);
+	assert_int_equal(mock.vmcb.cr2, 0x1234000);
+	assert_int_equal(mock.vmcb.clean & VMCB_CLEAN_CR2, 0);
+}
+
+static void answer(struct vcpu *v)
+{
+	v->gpr[GPR_RAX] = 0xabcdef;
+}
+
+static void test_rax(void **state)
+{
+	mock.vmcb.rax = 0x1234;
+	mock.on_dispatch = answer;
+	do_exit(0x7c, 0, 0);
+	assert_int_equal(mock.seen_rax, 0x1234);
+	assert_int_equal(mock.vmcb.rax, 0xabcdef);
+}
+
+static void test_advance(void **state)
+{
+	mock.vmcb.nrip = 0x1007;
+	mock.vmcb.int_state = 1;
+	do_exit(0x81, 0, 0);
+	assert_int_equal(mock.vmcb.rip, 0x1000); /* RETRY */
+	assert_int_equal(mock.vmcb.int_state, 1);
+	mock.result = VRESULT_ADVANCE;
+	assert_int_equal(do_exit(0x81, 0, 0), 0);
+	assert_int_equal(mock.vmcb.rip, 0x1007);
+	assert_int_equal(mock.vmcb.int_state, 0);
+	mock.result = VRESULT_ADVANCE | VRESULT_LEAVE;
+	mock.vmcb.nrip = 0x1008;
+	assert_int_equal(do_exit(0x78, 0, 0), SVM_LEAVE);
+	assert_int_equal(mock.vmcb.rip, 0x1008);
+}
+
+static void emulated(struct vcpu *v)
+{
+	v->exit.insn_len = 6;
+}
+
+static void test_advance_by_length(void **state)
+{
+	mock.result = VRESULT_ADVANCE;
+	/* The emulator knows the length; nRIP means nothing at #NPF. */
+	mock.vmcb.nrip = 0x9999;
+	mock.on_dispatch = emulated;
+	do_exit(0x400, 1UL << 32, 0);
+	assert_int_equal(mock.vmcb.rip, 0x1006);
+	/* Nobody knows: the decoder does. */
+	mock.on_dispatch = NULL;
+	set_code("\x8b\x0d\x00\x00\x00\x00\x90", 7);
+	do_exit(0x400, 1UL << 32, 0);
+	assert_int_equal(mock.vmcb.rip, 0x100c);
+	/* No next-RIP save; a CPUID with a useless prefix. */
+	svm.nrips = false;
+	mock.vmcb.nrip = 0;
+	set_code("\x66\x0f\xa2\x90", 4);
+	do_exit(0x72, 0, 0);
+	assert_int_equal(mock.vmcb.rip, 0x100f);
+	/* Another CPU has unmapped the code. */
+	mock.code_len = -EFAULT;
+	do_exit(0x72, 0, 0);
+	assert_int_equal(mock.vmcb.rip, 0x1011);
+	/* Outside 64-bit code RIP has 32 bits. */
+	mock.vmcb.cs.attr = 0xc9b;
+	mock.vmcb.rip = 0xffffffff;
+	set_code("\xf4", 1);
+	do_exit(0x78, 0, 0);
+	assert_int_equal(mock.vmcb.rip, 0);
+}
+
+static void test_trap_flag(void **state)
+{
+	mock.result = VRESULT_ADVANCE;
+	mock.vmcb.nrip = 0x1002;
+	mock.vmcb.rflags |= RFLAGS_TF;
+	assert_int_equal(do_exit(0x7c, 0, 0), HAZ_EVENT);
+	assert_int_equal(mock.v.event.type, VEVENT_EXCEPTION);
+	assert_int_equal(mock.v.event.vector, VEC_DB);
+	assert_int_equal(mock.vmcb.dr6 & BIT(14), BIT(14));
+	assert_int_equal(mock.vmcb.clean & VMCB_CLEAN_DRX, 0);
+}
+
+static void test_cpuid_fast(void **state)
+{
+	mock.v.cpuid.basic[2] = (struct cpuid_entry){ 0xa, 0xb, 0xc, 0xd };
+	mock.v.cpuid.basic_dyn = BIT(1);
+	mock.v.cpuid.ext[1] = (struct cpuid_entry){ 1, 2, 3, 4 };
+	mock.vmcb.rax = 0xffffffff00000002UL;
+	mock.vmcb.nrip = 0x1002;
+	assert_int_equal(do_exit(0x72, 0, 0), 0);
+	assert_int_equal(mock.dispatched, 0);
+	assert_int_equal(mock.vmcb.rax, 0xa);
+	assert_int_equal(mock.v.gpr[GPR_RBX], 0xb);
+	assert_int_equal(mock.v.gpr[GPR_RCX], 0xc);
+	assert_int_equal(mock.v.gpr[GPR_RDX], 0xd);
+	assert_int_equal(mock.vmcb.rip, 0x1002);
+	assert_int_equal(mock.v.exits[VEXIT_CPUID], 1);
+	/* A hazard is seen, a leaf that changes and the tracer go the long way. */
+	mock.v.hazards = HAZ_RESCHED;
+	assert_int_equal(do_exit(0x72, 0, 0), HAZ_RESCHED);
+	mock.vmcb.rax = 1;
+	do_exit(0x72, 0, 0);
+	assert_int_equal(mock.dispatched, 1);
+	mock.vmcb.rax = 0x80000001;
+	do_exit(0x72, 0, 0);
+	assert_int_equal(mock.dispatched, 1);
+	assert_int_equal(mock.vmcb.rax, 1);
+	trace_flags = 1;
+	do_exit(0x72, 0, 0);
+	assert_int_equal(mock.dispatched, 2);
+	/* Far beyond the tables. */
+	trace_flags = 0;
+	mock.vmcb.rax = 0x7fffffff;
+	do_exit(0x72, 0, 0);
+	mock.vmcb.rax = 0xffffffff;
+	do_exit(0x72, 0, 0);
+	assert_int_equal(mock.dispatched, 4);
+}
+
+static void test_cr8(void **state)
+{
+	svm.cr8_quirk = true;
+	mock.vmcb.intercept_cr = BIT32(0x18);
+	mock.v.gpr[GPR_R9] = 7;
+	set_code("\x45\x0f\x22\xc1\x90", 5); /* mov cr8, r9 */
+	assert_int_equal(do_exit(0x18, 0, 0), HAZ_IRQ);
+	assert_int_equal(mock.vmcb.vintr & 0xff, 7);
+	assert_int_equal(mock.vmcb.rip, 0x1004);
+	/* A reserved bit */
+	mock.v.gpr[GPR_R9] = 16;
+	do_exit(0x18, 0, 0);
+	assert_int_equal(mock.v.event.vector, VEC_GP);
+	assert_int_equal(mock.vmcb.vintr & 0xff, 7);
+	assert_int_equal(mock.vmcb.rip, 0x1004);
+	/* mov cr8, rsp takes the guest's */
+	mock.vmcb.rsp = 3;
+	set_code("\x44\x0f\x22\xc4\x90", 5);
+	do_exit(0x18, 0, 0);
+	assert_int_equal(mock.vmcb.vintr & 0xff, 3);
+	/* Gone meanwhile: the intercept is taken away, nothing else happens. */
+	mock.code_len = -EFAULT;
+	mock.vmcb.rip = 0x1000;
+	do_exit(0x18, 0, 0);
+	assert_int_equal(mock.vmcb.intercept_cr, 0);
+	assert_int_equal(mock.vmcb.rip, 0x1000);
+}
+
+static void test_prepare(void **state)
+{
+	mock.v.hazards = HAZ_STOP | HAZ_IRQ;
+	mock.irr = 0x55;
+	assert_int_not_equal(svm_prepare(&mock.v), 0);
+	assert_int_equal(mock.accepted, -1);
+	mock.v.hazards = HAZ_TPR;
+	mock.v.lapic.tpr = 0x57;
+	assert_int_equal(svm_prepare(&mock.v), 0);
+	assert_int_equal(mock.vmcb.vintr & 0xff, 5);
+	assert_int_equal(mock.v.hazards, 0);
+}
+
+/* The lower four bits of the LAPIC's TPR survive as long as CR8 is not written. */
+static void test_sync_tpr(void **state)
+{
+	mock.v.lapic.tpr = 0x57;
+	mock.vmcb.vintr |= 5;
+	svm_sync_tpr(&mock.v);
+	assert_int_equal(mock.v.lapic.tpr, 0x57);
+	mock.vmcb.vintr ^= 5 ^ 6;
+	svm_sync_tpr(&mock.v);
+	assert_int_equal(mock.v.lapic.tpr, 0x60);
+}
+
+static void test_registers(void **state)
+{
+	u64 value = 0;
+
+	mock.sv.loaded = true;
+	assert_int_equal(svm_set_reg(&mock.v, VREG_EFER, 0x500), 0);
+	assert_int_equal(mock.vmcb.efer, 0x1500);
+	assert_int_equal(svm_get_reg(&mock.v, VREG_EFER, &value), 0);
+	assert_int_equal(value, 0x500);
+	assert_int_equal(mock.vmsaves, 0);
+	svm_set_reg(&mock.v, VREG_LSTAR, 0x1234);
+	assert_int_equal(mock.vmsaves, 1);
+	assert_int_equal(mock.vmloads, 1);
+	svm_get_reg(&mock.v, VREG_LSTAR, &value);
+	assert_int_equal(value, 0x1234);
+	mock.v.trap_protected = true;
+	assert_int_equal(svm_get_reg(&mock.v, VREG_RIP, &value), -EACCES);
+	assert_int_equal(value, 0);
+	assert_int_equal(svm_set_reg(&mock.v, VREG_RIP, 1), -EACCES);
+	assert_int_equal(mock.vmcb.rip, 0x1000);
+}
+
+static void test_segments(void **state)
+{
+	struct vsegment s = { .selector = 0x33, .attr = 0xf0f3, .limit = 0xfffff, .base = 0x1000 };
+	struct vsegment got;
+
+	assert_int_equal(svm_set_seg(&mock.v, VSEG_SS, &s), 0);
+	assert_int_equal(mock.vmcb.cpl, 3);
+	assert_int_equal(mock.vmcb.clean & VMCB_CLEAN_SEG, 0);
+	assert_int_equal(svm_get_seg(&mock.v, VSEG_SS, &got), 0);
+	assert_int_equal(got.attr, 0x0f3);
+	assert_int_equal(got.base, 0x1000);
+	assert_int_equal(svm_get_seg(&mock.v, VSEG_COUNT, &got), -EINVAL);
+	mock.sv.loaded = true;
+	svm_get_seg(&mock.v, VSEG_GS, &got);
+	assert_int_equal(mock.vmsaves, 1);
+	mock.v.trap_protected = true;
+	assert_int_equal(svm_get_seg(&mock.v, VSEG_CS, &got), -EACCES);
+	assert_int_equal(svm_set_seg(&mock.v, VSEG_CS, &s), -EACCES);
+}
+
+#define T(f) cmocka_unit_test_setup(f, mock_setup)
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(test_kinds), T(test_unknown), T(test_names), T(test_host_events), T(test_io),
+		T(test_string_io_without_assists), T(test_npf), T(test_npf_fatal),
+		T(test_exceptions), T(test_rax), T(test_advance), T(test_advance_by_length),
+		T(test_trap_flag), T(test_cpuid_fast), T(test_cr8), T(test_prepare),
+		T(test_sync_tpr), T(test_registers), T(test_segments),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
