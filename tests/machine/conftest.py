@@ -10,6 +10,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
+import bochs          # noqa: E402  pylint: disable=wrong-import-position
 import harness        # noqa: E402  pylint: disable=wrong-import-position
 
 
@@ -55,6 +56,9 @@ class Factory:
     def plain(self, kernel, **kw):
         return self.add(harness.Plain(kernel, **self.name(kw)))
 
+    def bochs(self, conf, files=None, **kw):
+        return self.add(bochs.Bochs(conf, files, **self.name(kw)))
+
     def stop(self):
         for made in self.running:
             made.stop()
@@ -62,7 +66,8 @@ class Factory:
 
 @pytest.fixture
 def machine(request):
-    """Factory of machines: machine(conf, files, door=..., smp=...), machine.plain(kernel)."""
+    """Factory of machines: machine(conf, files, door=..., smp=...), machine.plain(kernel),
+    machine.bochs(conf, files, cpu=bochs.INTEL)."""
     factory = Factory(request.node.name)
     request.node.machines = factory
     yield factory

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Machines in Bochs: Intel VMX, and a second opinion on AMD SVM. They boot by BIOS and GRUB.
+
+Environment: RAVELIN_BOCHS, the binary (default bochs-bin, Debian's 2.7). A build without the
+debugger works, too.
+"""
+
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+
+import harness
+
+BOCHS = os.environ.get("RAVELIN_BOCHS", "bochs-bin")
+SHARE = pathlib.Path(os.environ.get("RAVELIN_BOCHS_SHARE", "/usr/share/bochs"))
+VGA_BIOS = ("/usr/share/bochs/VGABIOS-lgpl-latest", "/usr/share/vgabios/vgabios.bin")
+
+INTEL = "corei7_skylake_x"
+AMD = "ryzen"
+
+CONFIG = """\
+config_interface: textconfig
+display_library: {display}
+romimage: file={share}/BIOS-bochs-latest
+vgaromimage: file={vga}
+cpu: model={cpu}, count={smp}, ips=100000000, quantum=16, reset_on_triple_fault=0
+clock: sync=none, time0=utc
+sound: waveoutdrv=dummy
+megs: {memory}
+ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
+ata0-master: type=cdrom, path={iso}, status=inserted
+boot: cdrom
+com1: enabled=1, mode=socket-client, dev=localhost:{port}
+log: {log}
+panic: action=fatal
+error: action=report
+info: action=ignore
+debug: action=ignore
+"""
+
+
+class Bochs(harness.Machine):
+    """A machine that boots Ravelin in Bochs; as harness.Machine, without QMP and other doors."""
+
+    def __init__(self, conf, files=None, cpu=INTEL, **kw):
+        kw.setdefault("name", f"bochs-{cpu}")
+        kw.setdefault("memory", "1024")
+        super().__init__(conf, files, door="grub-bios", cpu=cpu, **kw)
+
+    def start(self):
+        listener = socket.create_server(("127.0.0.1", 0))
+        listener.settimeout(60)
+        iso = harness.media.iso(self.dir / "boot.iso", harness.BUILD / "ravelin.elf", self.conf,
+                                self.files, self.cmdline)
+        stock = BOCHS == "bochs-bin"
+        config = self.dir / "bochsrc"
+        config.write_text(CONFIG.format(
+            display="rfb, options=\"timeout=0\"" if stock else "nogui", share=SHARE,
+            vga=next(path for path in VGA_BIOS if os.path.exists(path)), cpu=self.cpu,
+            smp=self.smp, memory=str(self.memory).rstrip("M"), iso=iso,
+            port=listener.getsockname()[1], log=self.dir / "bochs.log"))
+        argv = [BOCHS, "-q", "-f", str(config)]
+        if stock:
+            # Debian's binary has the debugger in it, which must be told to go on.
+            (self.dir / "commands").write_text("continue\nquit\n")
+            argv += ["-rc", str(self.dir / "commands")]
+        with open(self.dir / "stderr", "wb") as err:
+            self.proc = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=err, stderr=err)
+        try:
+            self.sock = listener.accept()[0]
+        except TimeoutError:
+            text = (self.dir / "stderr").read_text(errors="replace")[-3000:]
+            self.stop()
+            raise RuntimeError(f"{self.name}: Bochs did not start: {text}") from None
+        finally:
+            listener.close()
+        return self
+
+    def errors(self):
+        log = self.dir / "bochs.log"
+        return super().errors() + (log.read_text(errors="replace") if log.exists() else "")
+
+
+def available():
+    return shutil.which(BOCHS) is not None

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What adds up the results must not lose a failure, and the image tools refuse bad input."""
+
+import subprocess
+import sys
+
+import pytest
+
+from harness import TREE, fetch, image, initramfs
+
+SUMMARY = TREE / "tests" / "tools" / "summary.py"
+
+JUNIT = """<?xml version="1.0"?><testsuites><testsuite>
+<testcase classname="a" name="good" time="1"/>
+<testcase classname="a" name="bad" time="1"><failure>no</failure></testcase>
+<testcase classname="a" name="broken" time="1"><error>no</error></testcase>
+</testsuite></testsuites>"""
+
+GOOD_LOG = ("[ RUN      ] one\n[       OK ] one\n[ RUN      ] two\n[       OK ] two\n"
+            "[  PASSED  ] 2 test(s).\n")
+BAD_LOG = ("[ RUN      ] one\n[       OK ] one\n[ RUN      ] two\n[  FAILED  ] two\n"
+           "[  PASSED  ] 1 test(s).\n[  FAILED  ] tests: 1 test(s), listed below:\n"
+           "[  FAILED  ] two\n\n 1 FAILED TEST(S)\n")
+DEAD_LOG = "[ RUN      ] one\n==1==ERROR: AddressSanitizer: heap-buffer-overflow\n"
+
+
+def summary(build, steps, **logs):
+    (build / "unit").mkdir()
+    (build / "results").mkdir()
+    for name, text in logs.items():
+        if name.startswith("test_"):
+            (build / "unit" / f"{name}.log").write_text(text)
+        else:
+            (build / "results" / f"{name}.xml").write_text(text)
+    (build / "results" / "steps").write_text(steps)
+    done = subprocess.run([sys.executable, SUMMARY, build], capture_output=True, text=True,
+                          check=False)
+    return done.stdout.splitlines()[-1], done.returncode
+
+
+@pytest.mark.parametrize("steps,logs,last,status", [
+    ("build 0 1\ncheck 0 9\n", {"test_a": GOOD_LOG}, "2 passed, 0 failed", 0),
+    ("build 0 1\ncheck 2 9\n", {"test_a": GOOD_LOG, "machine": JUNIT}, "3 passed, 2 failed", 1),
+    ("build 0 1\ncheck 2 9\n", {"test_a": BAD_LOG}, "1 passed, 1 failed", 1),
+    ("build 0 1\ncheck 2 9\n", {"test_a": DEAD_LOG}, "0 passed, 1 failed", 1),
+    ("build 2 1\n", {}, "0 passed, 1 failed", 1),
+    ("", {}, "0 passed, 1 failed", 1),
+])
+def test_summary(tmp_path, steps, logs, last, status):
+    assert summary(tmp_path, steps, **logs) == (last, status)
+
+
+def test_vmlinux_of_refuses_what_is_no_kernel(tmp_path):
+    bad = tmp_path / "bad"
+    bad.write_bytes(b"\0" * 5000)
+    with pytest.raises(fetch.FetchError, match="not a bzImage"):
+        fetch.vmlinux_of(bad)
+    data = bytearray(image("vmlinuz-6.1").read_bytes()[:0x5000])
+    data[0x248:0x24C] = b"\0\0\0\0"
+    bad.write_bytes(data)
+    with pytest.raises(fetch.FetchError, match="unknown compression"):
+        fetch.vmlinux_of(bad)
+
+
+def test_unknown_image_is_named():
+    with pytest.raises(fetch.FetchError, match="'nothing'"):
+        fetch.image("nothing")
+
+
+def test_initramfs_is_reproducible_and_readable(tmp_path):
+    first = initramfs.build({"etc/note": b"hello"})
+    assert first == initramfs.build({"etc/note": b"hello"})
+    (tmp_path / "a.gz").write_bytes(first)
+    listing = subprocess.run(f"zcat {tmp_path}/a.gz | cpio -t --quiet", shell=True, check=True,
+                             capture_output=True, text=True).stdout.split()
+    assert {"init", "bin/busybox", "dev/console", "etc/note"} <= set(listing)
