@@ -240,6 +240,7 @@ static int write_pat(struct vcpu *v, u64 value)
 static int write_tsc(struct vcpu *v, u64 value)
 {
 	v->tsc_offset = value - rdtsc();
+	vlapic_tsc_changed(&v->lapic);
 	return virt->set_reg(v, VREG_TSC_OFFSET, v->tsc_offset);
 }
 

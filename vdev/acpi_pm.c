@@ -128,18 +128,23 @@ static void ignore_write(void *dev __unused, u64 offset __unused, u32 size __unu
  * accesses reach it, so that a guest that probes for PCI resets nothing. The
  * rest of the range answers that there is no PCI.
  */
+static bool is_reset_byte(u64 offset, u32 size)
+{
+	return offset == VDEV_PORT_RESET - VDEV_PORT_PCI_CONFIG && size == 1;
+}
+
 static u64 reset_read(void *dev, u64 offset, u32 size)
 {
 	const struct vacpi_pm *pm = dev;
 
-	return offset == VDEV_PORT_RESET - VDEV_PORT_PCI_CONFIG && size == 1 ? pm->reset_ctl : ~0ULL;
+	return is_reset_byte(offset, size) ? pm->reset_ctl : ~0ULL;
 }
 
 static void reset_write(void *dev, u64 offset, u32 size, u64 value)
 {
 	struct vacpi_pm *pm = dev;
 
-	if (offset != VDEV_PORT_RESET - VDEV_PORT_PCI_CONFIG || size != 1)
+	if (!is_reset_byte(offset, size))
 		return;
 	bool rising = (value & CF9_RST_CPU) && !(pm->reset_ctl & CF9_RST_CPU);
 	pm->reset_ctl = (u8)(value & CF9_WRITABLE);

@@ -37,7 +37,7 @@ static void send(struct vioapic *io, u32 pin)
 		.level = level,
 	};
 
-	/* Set before it can be seen: the EOI may come from another CPU at once, and waits for the lock. */
+	/* An EOI that another CPU sends at once waits for the lock, and finds the bit. */
 	if (vlapic_send(io->p, &m) && level && m.mode <= APIC_LOWEST)
 		io->redir[pin] |= RTE_REMOTE_IRR;
 }

@@ -69,7 +69,7 @@ static const u32 lvt_writable[LVT_COUNT] = {
 #define peek(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
 #define poke(field, v) __atomic_store_n(&(field), (v), __ATOMIC_RELAXED)
 
-/* Kept out of line, so that the paths taken thousands of times a second save no registers for it. */
+/* Kept out of line, so that the hot paths around it need to save no registers. */
 #define RARE __attribute__((noinline))
 
 static inline u32 top_bit(u32 word)
@@ -91,7 +91,7 @@ static inline int irr_highest(const struct vlapic *l)
 {
 	u32 words = peek(l->irr_words);
 
-	/* A word's summary bit may be stale, for a sender sets it last: then the next word counts. */
+	/* A sender sets the summary bit last, so it may be stale: then the next word counts. */
 	while (words) {
 		u32 w = top_bit(words);
 		u32 word = peek(l->irr[w]);
@@ -442,7 +442,7 @@ static void self_ipi(struct vlapic *l, u8 vector)
 /* Nanoseconds per count are 1 << shift: a 1 GHz bus and a power of two as divider. */
 static u32 divide_shift(u8 divide)
 {
-	return ((divide & 3) | (divide >> 1 & 4)) == 7 ? 0 : (u32)((divide & 3) | (divide >> 1 & 4)) + 1;
+	return (((divide & 3U) | (divide >> 1 & 4U)) + 1) & 7; /* 0: by 2, ... 6: by 128, 7: by 1 */
 }
 _Static_assert(VLAPIC_BUS_HZ == NS_PER_SEC, "the timer's unit is the nanosecond");
 
@@ -463,6 +463,18 @@ static u32 current_count(const struct vlapic *l, u64 now)
 	return passed >= l->tmict ? 0 : (u32)(l->tmict - passed);
 }
 
+/* IA32_TSC_DEADLINE in guest time; 0 for never. */
+static u64 deadline_ns(const struct vlapic *l, u64 now)
+{
+	u64 tsc = vdev_guest_tsc(l->host, l->vcpu);
+
+	/* Some guests disarm with a value centuries away: it must not wrap on its way. */
+	if (l->deadline_tsc == 0 || (l->deadline_tsc > tsc && (l->deadline_tsc - tsc) >> 62))
+		return 0;
+	/* One more, for the conversion rounds down and an early tick confuses guests. */
+	return MAX(vdev_tsc_to_ns(l->host, l->vcpu, l->deadline_tsc), now) + 1;
+}
+
 /* When the timer expires next, seen from now; 0 for never. */
 static u64 timer_next(const struct vlapic *l, u64 now)
 {
@@ -479,8 +491,7 @@ static u64 timer_next(const struct vlapic *l, u64 now)
 		next = now - (now - l->start_ns) % period + period;
 		return period < VDEV_MIN_PERIOD_NS ? MAX(next, now + VDEV_MIN_PERIOD_NS) : next;
 	case TIMER_DEADLINE:
-		/* One more, for the conversion rounds down and an early tick confuses guests. */
-		return l->deadline_tsc ? MAX(vdev_tsc_to_ns(l->host, l->vcpu, l->deadline_tsc), now) + 1 : 0;
+		return deadline_ns(l, now);
 	default:
 		return 0;
 	}
@@ -496,6 +507,14 @@ static void timer_program(struct vlapic *l, u64 now)
 	else if (l->due_ns)
 		vdev_timer_cancel(&l->timer);
 	l->due_ns = due;
+}
+
+void vlapic_tsc_changed(struct vlapic *l)
+{
+	spin_lock(&l->timer_lock);
+	if (l->deadline_tsc)
+		timer_program(l, vdev_now_ns(l->host));
+	spin_unlock(&l->timer_lock);
 }
 
 static void timer_fired(void *arg)

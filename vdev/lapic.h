@@ -122,6 +122,9 @@ static inline u8 vlapic_tpr(const struct vlapic *l)
 	return l->tpr;
 }
 
+/* The vCPU's TSC offset changed: an armed TSC deadline is at another time now. Own CPU. */
+void vlapic_tsc_changed(struct vlapic *l);
+
 /* One message to this LAPIC, from any CPU. Returns false when it does not accept it. */
 bool vlapic_deliver(struct vlapic *l, u32 delivery_mode, u8 vector, bool level);
 

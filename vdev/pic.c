@@ -232,7 +232,7 @@ static void chip_write(struct vpic *pic, u32 n, u64 offset, u8 value)
 	spin_unlock(&pic->lock);
 }
 
-/* A poll acknowledges like INTA and tells the input, without the vector (data sheet, poll command). */
+/* A poll acknowledges like INTA, and tells the input instead of the vector. */
 static u8 poll(struct vpic *pic, u32 n)
 {
 	struct vpic_chip *c = &pic->chip[n];

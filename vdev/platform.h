@@ -13,7 +13,7 @@
 #include "vdev/rtc.h"
 #include "vdev/uart.h"
 
-/* The guest's PC: all addresses, ports and interrupt numbers are here, for devices and ACPI tables. */
+/* The guest's PC: all addresses, ports and interrupts, for the devices and the ACPI tables. */
 #define VDEV_MAX_CPUS 64U
 
 #define VDEV_LAPIC_BASE 0xFEE00000ULL

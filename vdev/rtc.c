@@ -243,7 +243,7 @@ static u32 period_shift(const struct vrtc *rtc)
 	return rate <= 2 ? rate + 6 : rate - 1;
 }
 
-/* Brings register C up to now: what happened since the last call, however often, sets a flag once. */
+/* Brings register C up to now: what happened since the last call sets its flag. */
 static void sync_flags(struct vrtc *rtc, u64 now)
 {
 	u32 shift = period_shift(rtc);

@@ -50,7 +50,7 @@ static void port_access(struct fake_vm *vm, struct random *r)
 	if (below(r, 2))
 		vdev_bus_port_write(&vm->p.bus, port, size, (u32)value(r));
 	else
-		assert_true(vdev_bus_port_read(&vm->p.bus, port, size) <= 0xFFFFFFFFU >> (32 - size * 8));
+		assert_true(vdev_bus_port_read(&vm->p.bus, port, size) <= ~0U >> (32 - size * 8));
 }
 
 static void ioapic_access(struct fake_vm *vm, struct random *r)

@@ -17,12 +17,14 @@ u64 vdev_tsc_khz(struct vdev_host *h)
 
 u64 vdev_guest_tsc(struct vdev_host *h, u32 vcpu)
 {
-	return h->now * 2;
+	return h->now * 2 + h->tsc_offset;
 }
 
 u64 vdev_tsc_to_ns(struct vdev_host *h, u32 vcpu, u64 guest_tsc)
 {
-	return guest_tsc / 2;
+	s64 ticks = (s64)(guest_tsc - h->tsc_offset); /* may lie before the VM's start */
+
+	return ticks < 0 ? 0 : (u64)ticks / 2;
 }
 
 u64 vdev_wall_seconds(struct vdev_host *h)
@@ -109,7 +111,8 @@ void fake_advance(struct vdev_host *h, u64 ns)
 	for (u32 n = 0;; n++) {
 		struct vdev_timer *first = NULL;
 		for (struct vdev_timer *t = h->timers; t; t = t->next)
-			if (t->deadline_ns <= end && (!first || t->deadline_ns < first->deadline_ns))
+			if (t->deadline_ns <= end &&
+			    (!first || t->deadline_ns < first->deadline_ns))
 				first = t;
 		if (!first)
 			break;

@@ -10,7 +10,7 @@
 
 #include "vdev/platform.h"
 
-/* A vdev_host whose clock stands still until fake_advance() moves it. The guest's TSC runs at 2 GHz. */
+/* A vdev_host whose clock stands until fake_advance() moves it. The guest's TSC runs at 2 GHz. */
 #define FAKE_TSC_KHZ 2000000ULL
 #define FAKE_LOG 256
 
@@ -21,6 +21,7 @@ struct fake_kick {
 struct vdev_host {
 	u64 now;
 	u64 wall;
+	u64 tsc_offset;
 	struct vdev_timer *timers;   /* armed ones, in no order */
 	u32 fired;                   /* callbacks run, in all */
 	struct fake_kick kick[FAKE_LOG];

@@ -49,7 +49,7 @@ static void pm_timer(void **state)
 
 static void pm_timer_carry(void **state)
 {
-	/* 2^31 ticks are 599.932... s; the first whole nanosecond after: ceil(2^31 * 10^9 / 3579545). */
+	/* 2^31 ticks are 599.9 s; the first whole nanosecond after: ceil(2^31 * 10^9 / 3579545). */
 	u64 carry = (u64)(((unsigned __int128)1000000000 * 0x80000000U + 3579544) / 3579545);
 
 	assert_null(vm->host.timers);
@@ -206,8 +206,8 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(pm_timer), T(pm_timer_carry), T(power_button), T(power_off), T(power_off_by_bytes),
-		T(reset_register), T(pci_probes_reset_nothing), T(keyboard_controller), T(port_92),
+		T(pm_timer), T(pm_timer_carry), T(power_button), T(power_off),
+		T(power_off_by_bytes), T(reset_register), T(pci_probes_reset_nothing), T(keyboard_controller), T(port_92),
 		T(debug_ports), T(bad_configurations), T(reset_of_the_platform),
 	};
 

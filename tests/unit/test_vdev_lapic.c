@@ -342,7 +342,9 @@ static void equal_priorities_take_turns(void **state)
 	start(4);
 	for (u32 i = 0; i < 4; i++)
 		wr(i, LDR, 1U << (24 + i));
-	struct apic_message m = { .dest = 0xF, .mode = APIC_LOWEST, .vector = 0x80, .logical = true };
+	struct apic_message m = {
+		.dest = 0xF, .mode = APIC_LOWEST, .vector = 0x80, .logical = true
+	};
 	for (u32 n = 0; n < 16; n++) {
 		assert_int_equal(vlapic_send(&vm->p, &m), 1);
 		for (u32 i = 0; i < 4; i++) {
@@ -374,6 +376,8 @@ static void errors(void **state)
 	wr(0, ESR, 0);
 	assert_int_equal(rd(0, ESR), 0x40);
 	assert_int_equal(rd(0, 0x40), 0); /* no such register */
+	wr(0, ESR, 0);
+	assert_int_equal(rd(0, ESR), 0x80);
 	wr(0, 0x3F0, 1);
 	wr(0, ESR, 0);
 	assert_int_equal(rd(0, ESR), 0x80);
@@ -407,6 +411,7 @@ static void timer_one_shot(void **state)
 	wr(0, TDCR, 0x3); /* divide by 16 */
 	wr(0, LVT_T, 0x60);
 	wr(0, TMICT, 1000); /* 16 us at 1 GHz */
+	assert_int_equal(rd(0, TMICT), 1000);
 	assert_int_equal(rd(0, TMCCT), 1000);
 	fake_advance(&vm->host, 15);
 	assert_int_equal(rd(0, TMCCT), 1000);
@@ -545,7 +550,25 @@ static void timer_deadline(void **state)
 	/* The far end of time. */
 	wr(0, LVT_T, 0x40062);
 	assert_int_equal(wrmsr(0, 0x6E0, ~0ULL), 0);
+	fake_advance(&vm->host, 1000000000);
 	assert_int_equal(vlapic_pending(&vm->lapic[0]), -1);
+	assert_int_equal(rdmsr(0, 0x6E0), ~0ULL);
+	stop();
+}
+
+static void deadline_follows_the_tsc(void **state)
+{
+	start(1);
+	wr(0, LVT_T, 0x40062);
+	assert_int_equal(wrmsr(0, 0x6E0, 200000), 0); /* in 100 us */
+	vm->host.tsc_offset = 100000; /* 50 us less */
+	vlapic_tsc_changed(&vm->lapic[0]);
+	fake_advance(&vm->host, 49999);
+	assert_int_equal(vlapic_pending(&vm->lapic[0]), -1);
+	fake_advance(&vm->host, 2);
+	assert_int_equal(vlapic_accept(&vm->lapic[0]), 0x62);
+	vlapic_tsc_changed(&vm->lapic[0]);
+	assert_null(vm->host.timers);
 	stop();
 }
 
@@ -765,6 +788,7 @@ int main(void)
 		cmocka_unit_test(timer_periodic),
 		cmocka_unit_test(timer_too_fast),
 		cmocka_unit_test(timer_deadline),
+		cmocka_unit_test(deadline_follows_the_tsc),
 		cmocka_unit_test(x2apic_transitions),
 		cmocka_unit_test(x2apic_registers),
 		cmocka_unit_test(x2apic_interrupts),

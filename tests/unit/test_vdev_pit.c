@@ -79,7 +79,8 @@ static int teardown(void **state)
 
 static void arithmetic(void **state)
 {
-	static const u64 ns[] = { 0, 1, 838, 839, 999999999, 1000000000, 123456789012345, 1ULL << 62 };
+	static const u64 ns[] = { 0, 1, 838, 839, 999999999, 1000000000, 123456789012345,
+				  1ULL << 62 };
 	static const u32 hz[] = { 1193182, 3579545, 32768 };
 
 	for (u32 i = 0; i < ARRAY_SIZE(ns); i++) {

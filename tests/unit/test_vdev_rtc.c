@@ -29,6 +29,11 @@ static bool line(void)
 	return vm->p.ioapic.line >> 8 & 1;
 }
 
+static void to_next_timer(void)
+{
+	fake_advance(&vm->host, vm->host.timers->deadline_ns - vm->host.now);
+}
+
 static int setup(void **state)
 {
 	vm = fake_vm_new(4);
@@ -41,7 +46,8 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void assert_time(const char *hex) /* century year month day hour minute second, as registers */
+/* hex: century, year, month, day, hour, minute, second as the registers have them. */
+static void assert_time(const char *hex)
 {
 	static const u8 reg[] = { 0x32, 9, 8, 7, 4, 2, 0 };
 	char got[15];
@@ -201,15 +207,16 @@ static void periodic_interrupt(void **state)
 	/* The rates: 256 Hz for 1, 8192 Hz for 3, 2 Hz for 15. */
 	static const struct { u8 rs; u32 hz; } rates[] = { { 1, 256 }, { 3, 8192 }, { 15, 2 } };
 	for (u32 i = 0; i < ARRAY_SIZE(rates); i++) {
+		u64 period = SECOND / rates[i].hz;
 		wr(0x0A, (u8)(0x20 | rates[i].rs));
 		(void)rd(0x0C);
 		u64 start = vm->host.now;
 		for (u32 n = 0; n < 2 * rates[i].hz; n++) {
 			while (!line())
-				fake_advance(&vm->host, vm->host.timers->deadline_ns - vm->host.now);
+				to_next_timer();
 			(void)rd(0x0C);
 		}
-		assert_in_range(vm->host.now - start, 2 * SECOND - SECOND / rates[i].hz, 2 * SECOND);
+		assert_in_range(vm->host.now - start, 2 * SECOND - period, 2 * SECOND);
 	}
 	wr(0x0A, 0x20); /* none */
 	(void)rd(0x0C);
@@ -251,7 +258,7 @@ static u64 wait_alarm(void)
 	u64 start = vm->host.now;
 
 	if (vm->host.timers)
-		fake_advance(&vm->host, vm->host.timers->deadline_ns - vm->host.now);
+		to_next_timer();
 	assert_true(line());
 	assert_int_equal(rd(0x0C) & 0xA0, 0xA0);
 	return (vm->host.now - start + SECOND - 1) / SECOND;

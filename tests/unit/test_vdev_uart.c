@@ -281,7 +281,9 @@ static void absent_ports(void **state)
 {
 	struct vdev_host host = { .power = -1 };
 	struct vdev_platform p;
-	const struct vdev_platform_config config = { .com = { false, true }, .cpus = 1, .phys_bits = 36 };
+	const struct vdev_platform_config config = {
+		.com = { false, true }, .cpus = 1, .phys_bits = 36
+	};
 
 	assert_int_equal(vplatform_init(&p, &host, &config), 0);
 	assert_int_equal(vdev_bus_port_read(&p.bus, COM1 + 5, 1), 0xFF);
