@@ -1130,11 +1130,28 @@ static void find_code_mode(struct vcpu *v)
 		v->exit.mmio.code_mode = (u8)(mode + 1);
 }
 
+/* Gives an exit without instruction bytes the bytes at RIP, if they are easily had. */
+static __noinline void find_bytes(struct vcpu *v)
+{
+	struct vexit_mmio *x = &v->exit.mmio;
+	struct gwalk_ctx ctx;
+	u64 rip;
+
+	if (gwalk_load(v, &ctx) || virt->get_reg(v, VREG_RIP, &rip))
+		return;
+	if (!guest_fetch_cached(v, &ctx, &v->emulate.code, rip, x->insn))
+		return;
+	x->insn_len = INSN_MAX;
+	x->code_mode = (u8)(ctx.mode + 1);
+}
+
 u32 emulate_mmio(struct vcpu *v)
 {
 	const struct vexit_mmio *x = &v->exit.mmio;
 	const struct emulate_quick *q;
 
+	if (unlikely(!x->insn_len))
+		find_bytes(v);
 	if (likely(x->insn_len)) {
 		if (unlikely(!x->code_mode))
 			find_code_mode(v);

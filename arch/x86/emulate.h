@@ -2,6 +2,7 @@
 #ifndef RAVELIN_ARCH_X86_EMULATE_H
 #define RAVELIN_ARCH_X86_EMULATE_H
 
+#include "arch/x86/gwalk.h"
 #include "core/types.h"
 
 /*
@@ -34,6 +35,7 @@ struct emulate_quick {
 /* Part of struct vcpu; all zero at creation. */
 struct emulate_cache {
 	struct emulate_quick entry[EMULATE_QUICK];
+	struct gwalk_code code; /* for CPUs whose exits have no instruction bytes */
 };
 
 /*

@@ -506,6 +506,63 @@ int guest_fetch(struct vcpu *v, const struct gwalk_ctx *ctx, u64 rip, u8 *buf,
 	return got ? (int)got : rc;
 }
 
+static bool code_valid(const struct gwalk_code *code, const struct gwalk_ctx *ctx, gva_t page)
+{
+	if (!code->host || code->page != page || code->cr3 != ctx->cr3 || code->cpl != ctx->cpl ||
+	    code->cr4 != ctx->cr4 || code->cr0 != ctx->cr0 || code->efer != ctx->efer)
+		return false;
+	for (u32 i = 0; i < code->depth; i++)
+		if (__atomic_load_n(code->entry[i], __ATOMIC_RELAXED) != code->value[i])
+			return false;
+	return true;
+}
+
+/* Walks to a code page and notes the way. */
+static bool code_learn(struct vcpu *v, const struct gwalk_ctx *ctx, struct gwalk_code *code,
+		       gva_t page)
+{
+	struct walk w = { .v = v, .ctx = ctx };
+	size_t len = PAGE_SIZE;
+	gpa_t gpa;
+	u32 error;
+
+	code->host = NULL;
+	walk_format(&w);
+	if (!canonical(ctx, page) || walk_once(&w, page, VACCESS_EXEC, &gpa, &error))
+		return false;
+	for (u32 i = 0; i < w.depth; i++) {
+		size_t room = sizeof(u64);
+
+		code->entry[i] = vm_ram_ptr(v->vm, w.entry_gpa[i], &room, false);
+		code->value[i] = w.entry[i] | PTE_A; /* never equal in ROM without the bit: no harm */
+	}
+	code->depth = w.depth;
+	code->page = page;
+	code->cr0 = ctx->cr0;
+	code->cr3 = ctx->cr3;
+	code->cr4 = ctx->cr4;
+	code->efer = ctx->efer;
+	code->cpl = ctx->cpl;
+	code->host = vm_ram_ptr(v->vm, gpa, &len, false);
+	if (len < PAGE_SIZE)
+		code->host = NULL;
+	return code->host != NULL;
+}
+
+bool guest_fetch_cached(struct vcpu *v, const struct gwalk_ctx *ctx, struct gwalk_code *code,
+			u64 rip, u8 *buf)
+{
+	u64 offset = rip & (PAGE_SIZE - 1);
+	gva_t page = rip - offset;
+
+	if (ctx->mode != INSN_MODE_64 || offset + INSN_MAX > PAGE_SIZE)
+		return false;
+	if (!code_valid(code, ctx, page) && !code_learn(v, ctx, code, page))
+		return false;
+	__builtin_memcpy(buf, code->host + offset, INSN_MAX);
+	return true;
+}
+
 void guest_inject(struct vcpu *v, const struct guest_fault *fault)
 {
 	if (fault->vector == VEC_PF)

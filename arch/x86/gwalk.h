@@ -94,6 +94,28 @@ int guest_write_linear(struct vcpu *v, const struct gwalk_ctx *ctx, gva_t gva, c
 int guest_fetch(struct vcpu *v, const struct gwalk_ctx *ctx, u64 rip, u8 *buf,
 		struct guest_fault *fault) __must_check;
 
+/*
+ * How the vCPU's current code page was reached, in 64-bit mode: the page-table
+ * entries of the walk and where they are. Guest RAM does not move, so as long as
+ * registers and entries are unchanged a new walk would end in the same page.
+ */
+struct gwalk_code {
+	u64 cr0, cr3, cr4, efer;
+	gva_t page;
+	const u8 *host;       /* the page; NULL: nothing known */
+	u8 cpl;
+	u8 depth;             /* entries in use */
+	const u64 *entry[5];
+	u64 value[5];
+};
+
+/*
+ * As guest_fetch(), through the cache: INSN_MAX bytes of 64-bit code in one page
+ * of RAM. False when that is not what is at rip: guest_fetch() will tell.
+ */
+bool guest_fetch_cached(struct vcpu *v, const struct gwalk_ctx *ctx, struct gwalk_code *code,
+			u64 rip, u8 *buf) __must_check;
+
 /* Queues the exception for the guest. */
 void guest_inject(struct vcpu *v, const struct guest_fault *fault);
 

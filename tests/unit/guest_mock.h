@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "arch/x86/decode.h"
 #include "core/errno.h"
 #include "core/vm.h"
 

@@ -448,6 +448,80 @@ static void test_fetch(void **state)
 	assert_int_equal(guest_fetch(&mock_vcpu, &ctx, 0xfee00000, buf, &fault), -EIO);
 }
 
+/* One instruction page at KVA's page; the caller changes things and asks again. */
+static bool cached(struct gwalk_code *code, u64 rip, u8 *first)
+{
+	struct gwalk_ctx ctx;
+	u8 buf[INSN_MAX];
+	bool ok;
+
+	assert_int_equal(gwalk_load(&mock_vcpu, &ctx), 0);
+	ok = guest_fetch_cached(&mock_vcpu, &ctx, code, rip, buf);
+	*first = buf[0];
+	return ok;
+}
+
+static void test_fetch_cached(void **state)
+{
+	struct gwalk_code code = { 0 };
+	u8 first;
+
+	(void)state;
+	two_pages(0x6000 | PWU);
+	mock_reg[VREG_EFER] |= NXE;
+	for (int i = 0; i < 3; i++) {
+		assert_true(cached(&code, PAGE_OF_KVA + 0x123, &first));
+		assert_int_equal(first, 0x23);
+	}
+	/* The bytes themselves are read each time. */
+	mock_ram[0x8123] = 0x99;
+	assert_true(cached(&code, PAGE_OF_KVA + 0x123, &first));
+	assert_int_equal(first, 0x99);
+	/* An entry at each level that changes leads elsewhere at once. */
+	mock_put64(0x4000 + 4 * 8, 0x6000 | PWU);
+	assert_true(cached(&code, PAGE_OF_KVA + 0x123, &first));
+	assert_int_equal(first, (u8)~0x23);
+	mock_put64(0x7000 + 4 * 8, 0x8000 | PWU);
+	mock_put64(0x3000 + 3 * 8, 0x7000 | PWU);
+	assert_true(cached(&code, PAGE_OF_KVA + 0x123, &first));
+	assert_int_equal(first, 0x99);
+	mock_put64(ROOT + 256 * 8, 0);
+	assert_false(cached(&code, PAGE_OF_KVA + 0x123, &first));
+	mock_put64(ROOT + 256 * 8, 0x2000 | PWU);
+	assert_true(cached(&code, PAGE_OF_KVA + 0x123, &first));
+	/* A cleared accessed bit is set again, as by a walk. */
+	mock_put64(0x7000 + 4 * 8, 0x8000 | PWU);
+	assert_true(cached(&code, PAGE_OF_KVA + 0x123, &first));
+	assert_int_equal(mock_get64(0x7000 + 4 * 8), 0x8000 | PWU | A);
+	/* The next page, another root, lost rights */
+	assert_false(cached(&code, PAGE_OF_KVA + 0x1123, &first)); /* not mapped in table 0x7000 */
+	assert_true(cached(&code, PAGE_OF_KVA + 0x123, &first));
+	mock_reg[VREG_CR3] = 0x5000;
+	assert_false(cached(&code, PAGE_OF_KVA + 0x123, &first));
+	mock_reg[VREG_CR3] = ROOT;
+	mock_put64(0x7000 + 4 * 8, 0x8000 | PWU | NX);
+	assert_false(cached(&code, PAGE_OF_KVA + 0x123, &first));
+	mock_put64(0x7000 + 4 * 8, 0x8000 | PWU);
+	assert_true(cached(&code, PAGE_OF_KVA + 0x123, &first));
+	mock_reg[VREG_CR4] |= SMEP;
+	assert_false(cached(&code, PAGE_OF_KVA + 0x123, &first));
+	mock_reg[VREG_CPL] = 3;
+	assert_true(cached(&code, PAGE_OF_KVA + 0x123, &first));
+	mock_reg[VREG_CPL] = 0;
+	assert_false(cached(&code, PAGE_OF_KVA + 0x123, &first));
+	mock_reg[VREG_CR4] &= ~SMEP;
+	assert_true(cached(&code, PAGE_OF_KVA + 0x123, &first));
+	/* Only within one page, only 64-bit code, only RAM, only canonical */
+	assert_true(cached(&code, PAGE_OF_KVA + 0xff1, &first));
+	assert_false(cached(&code, PAGE_OF_KVA + 0xff2, &first));
+	assert_false(cached(&code, PAGE_OF_KVA & ~(1UL << 60), &first));
+	mock_put64(0x7000 + 4 * 8, 0xfee00000 | PWU);
+	assert_false(cached(&code, PAGE_OF_KVA + 0x123, &first));
+	mock_put64(0x7000 + 4 * 8, 0x8000 | PWU);
+	mock_seg[VSEG_CS].attr = MOCK_CODE | MOCK_DB;
+	assert_false(cached(&code, PAGE_OF_KVA + 0x123, &first));
+}
+
 static void test_inject(void **state)
 {
 	struct guest_fault pf = { .vector = VEC_PF, .error = 6, .address = 0x1234 };
@@ -502,7 +576,8 @@ int main(void)
 		cmocka_unit_test(test_untouched), cmocka_unit_test(test_rights),
 		cmocka_unit_test(test_segments),  cmocka_unit_test(test_code_mode),
 		cmocka_unit_test(test_copy),      cmocka_unit_test(test_fetch),
-		cmocka_unit_test(test_inject),    cmocka_unit_test(test_random_tables),
+		cmocka_unit_test(test_fetch_cached), cmocka_unit_test(test_inject),
+		   cmocka_unit_test(test_random_tables),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
