@@ -312,6 +312,7 @@ static void test_cpuid_fast(void **state)
 	assert_int_equal(mock.dispatched, 1);
 	assert_int_equal(mock.vmcb.rax, 1);
 	trace_flags = 1;
+	mock.vmcb.rax = 2;
 	do_exit(0x72, 0, 0);
 	assert_int_equal(mock.dispatched, 2);
 	/* Far beyond the tables. */

@@ -190,6 +190,13 @@ static void test_step_of_the_guest(void **state)
 	assert_true(svm_step_end(V, VEC_DB));
 	assert_int_equal(B->dr6, 0xffff4ff0);
 
+	/* IRET has returned to where the guest steps: TF stays. */
+	mock_setup(NULL);
+	start_iret_step();
+	B->dr6 = 0xffff4ff0;
+	assert_false(svm_step_end(V, VEC_DB));
+	assert_true((B->rflags & RFLAGS_TF) != 0);
+
 	mock_setup(NULL);
 	start_iret_step();
 	B->dr6 = 0xffff4ff1;
