@@ -43,8 +43,11 @@ void log_printf(const char *fmt, ...)
 	va_end(ap);
 }
 
+static u32 warnings;
+
 void log_print(u32 level, const char *fmt, ...)
 {
+	warnings++;
 }
 
 void *heap_alloc(size_t size) { return calloc(1, size); }
@@ -89,7 +92,7 @@ void vplatform_console_tx_ready(struct vdev_platform *p, u32 port)
 static int setup(void **state)
 {
 	screen[0] = typed[0] = '\0';
-	keys = keys_used = notified = prompts = 0;
+	keys = keys_used = notified = prompts = warnings = 0;
 	memset(received_len, 0, sizeof(received_len));
 	memset(ready, 0, sizeof(ready));
 	memset(&owner, 0, sizeof(owner));
@@ -177,11 +180,28 @@ static void test_attach(void **state)
 	assert_int_equal(received_len[0], 3);
 	assert_memory_equal(received[0], "ls\r", 3);
 	assert_string_equal(typed, "");
+	keyboard[keys++] = 0; /* Ctrl-@ and 8-bit text are for the guest, too */
+	keyboard[keys++] = 0xff;
+	run();
+	assert_int_equal(received_len[0], 5);
+	assert_memory_equal(received[0] + 3, "\0\xff", 2);
+	assert_int_equal(warnings, 0);
+}
+
+static void test_attach_missing(void **state)
+{
+	strcpy(config.host.attach, "nobody");
+	console_start();
+	assert_int_equal(warnings, 1);
+	assert_null(console_owner());
+	assert_int_equal(prompts, 1);
 }
 
 static void test_escape(void **state)
 {
+	notified = 0;
 	console_attach(vms[0], 0);
+	assert_int_equal(notified, 1); /* what the ring kept is to be shown */
 	type("x\x1d" "help\r");
 	run();
 	assert_null(console_owner());
@@ -348,7 +368,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_shell_has_it),      TEST(test_attach),
-		TEST(test_escape),	      TEST(test_escape_configured),
+		TEST(test_attach_missing),    TEST(test_escape),
+		TEST(test_escape_configured),
 		TEST(test_overflow_detached), TEST(test_overflow_attached),
 		TEST(test_detach_stalled),    TEST(test_bounded),
 		TEST(test_input_waits),	      TEST(test_power_off),

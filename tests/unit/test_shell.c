@@ -148,9 +148,12 @@ static void test_editing(void **state)
 	expect("prox\x7f" "be\r", "[probe]");
 	expect("\b\b\bprobe\r", "[probe]");
 	expect("wrong\x15probe\r", "[probe]");     /* Ctrl-U */
+	screen[0] = '\0';
 	expect("wrong\x03probe\r", "[probe]");     /* Ctrl-C */
+	assert_non_null(strstr(screen, "wrong^C\nravelin> probe"));
 	expect("probe\n", "[probe]");
 	expect("pr\x01\x02\xff\x80obe\r", "[probe]"); /* not text */
+	expect("probe ~ !\r", "[probe][~][!]");     /* the first and last printable ones */
 	screen[0] = '\0';
 	type("ab\b");
 	assert_string_equal(screen, "ab\b \b");
@@ -159,7 +162,7 @@ static void test_editing(void **state)
 static void test_escape_sequences(void **state)
 {
 	expect("pro\x1b[Cbe\r", "[probe]");       /* right */
-	expect("pro\x1b[3~be\r", "[probe]");      /* delete */
+	expect("pro\x1b[9~be\r", "[probe]");      /* delete */
 	expect("pro\x1b[1;5Dbe\r", "[probe]");    /* control and left */
 	expect("pro\x1bOPbe\r", "[probe]");       /* F1 */
 	expect("pro\x1b\x1b[Dbe\r", "[probe]");
