@@ -36,7 +36,8 @@ static const u8 map_1[256] = {
 	[0x50 ... 0x5f] = D64,
 	/* 60 */ X64, X64, M | X64, M, 0, 0, 0, 0, IMM_Z | D64, M | IMM_Z, IMM_B | D64, M | IMM_B,
 	[0x70 ... 0x7f] = IMM_B,
-	/* 80 */ M | IMM_B, M | IMM_Z, M | IMM_B | X64, M | IMM_B, M, M, M, M, M, M, M, M, M, M, M, M,
+	/* 80 */ M | IMM_B, M | IMM_Z, M | IMM_B | X64, M | IMM_B, M, M, M, M,
+	/* 88 */ M, M, M, M, M, M, M, M,
 	[0x9a] = IMM_FAR | X64, [0x9c] = D64, [0x9d] = D64,
 	[0xa0 ... 0xa3] = IMM_MOFFS, [0xa8] = IMM_B, [0xa9] = IMM_Z,
 	[0xb0 ... 0xb7] = IMM_B, [0xb8 ... 0xbf] = IMM_V,
@@ -279,7 +280,8 @@ static int decode_mem16(struct insn *in, struct cursor *c, u8 mod, u8 rm)
 {
 	/* BX+SI, BX+DI, BP+SI, BP+DI, SI, DI, BP, BX: APM vol. 3, table 1-15 */
 	static const u8 base[8] = { 3, 3, 5, 5, 6, 7, 5, 3 };
-	static const u8 index[8] = { 6, 7, 6, 7, INSN_NO_REG, INSN_NO_REG, INSN_NO_REG, INSN_NO_REG };
+	static const u8 index[8] = { 6, 7, 6, 7,
+				     INSN_NO_REG, INSN_NO_REG, INSN_NO_REG, INSN_NO_REG };
 	bool absolute = mod == 0 && rm == 6;
 	u64 disp;
 	int rc = take_signed(c, absolute ? 2 : mod, &disp);

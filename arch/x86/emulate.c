@@ -470,7 +470,7 @@ static int do_cmpxchg(struct emu *e, u32 size)
 
 enum bit_op { BIT_TEST, BIT_SET, BIT_RESET, BIT_COMPLEMENT };
 
-/* BT, BTS, BTR, BTC. A bit number in a register reaches beyond the operand, an immediate does not. */
+/* BT, BTS, BTR, BTC. A bit number in a register may lie beyond the operand; an immediate wraps. */
 static int do_bit(struct emu *e, enum bit_op op, bool by_reg)
 {
 	u32 size = e->in.opsize, access = VACCESS_READ | (op == BIT_TEST ? 0 : VACCESS_WRITE);
@@ -892,8 +892,9 @@ static int do_map_0f(struct emu *e)
 	case 0xc0:
 	case 0xc1: return do_xadd(e, bit0_size(in));
 	case 0xc3: /* MOVNTI */
-		return in->rep || in->data16 ? -ENOTSUP
-					     : do_store(e, in->opsize, read_reg(e, in->reg, in->opsize));
+		return in->rep || in->data16
+			       ? -ENOTSUP
+			       : do_store(e, in->opsize, read_reg(e, in->reg, in->opsize));
 	case 0xae: return is_cache_flush(in) ? 0 : -ENOTSUP;
 	default: return do_xmm_move(e);
 	}

@@ -534,7 +534,8 @@ static bool code_learn(struct vcpu *v, const struct gwalk_ctx *ctx, struct gwalk
 		size_t room = sizeof(u64);
 
 		code->entry[i] = vm_ram_ptr(v->vm, w.entry_gpa[i], &room, false);
-		code->value[i] = w.entry[i] | PTE_A; /* never equal in ROM without the bit: no harm */
+		code->value[i] =
+			w.entry[i] | PTE_A; /* never equal in ROM without the bit: no harm */
 	}
 	code->depth = w.depth;
 	code->page = page;

@@ -374,7 +374,9 @@ static void test_random_bytes(void **state)
 		enum insn_mode mode;
 		const char *machine;
 	} modes[] = {
-		{ INSN_MODE_16, "i8086" }, { INSN_MODE_32, "i386" }, { INSN_MODE_64, "i386:x86-64" },
+		{ INSN_MODE_16, "i8086" },
+		{ INSN_MODE_32, "i386" },
+		{ INSN_MODE_64, "i386:x86-64" },
 	};
 	char path[64], command[256];
 

@@ -132,7 +132,8 @@ static void test_pae(void **state)
 	assert_maps(0xc0523456, R, 0x40723456);
 	mock_put64(0x2000 + 2 * 8, 0x40610000 | PWU | PS); /* bit 16 of a 2 MiB page */
 	assert_faults(0xc0523456, R, PF_PRESENT | PF_RESERVED);
-	mock_put64(0x2000 + 2 * 8, 0x40600000 | PWU | PS | BIT(52)); /* no available bits up there */
+	mock_put64(0x2000 + 2 * 8,
+		   0x40600000 | PWU | PS | BIT(52)); /* no available bits up there */
 	assert_faults(0xc0523456, R, PF_PRESENT | PF_RESERVED);
 	mock_put64(0x2000 + 2 * 8, 0x40600000 | PWU | PS | NX);
 	assert_faults(0xc0523456, X, PF_PRESENT | PF_FETCH);
@@ -289,32 +290,46 @@ struct segment_case {
 #define SEG(a, l, b) { .attr = (a), .limit = (l), .base = (b) }
 
 static const struct segment_case segments[] = {
-	{ "real mode", INSN_MODE_16, 0, VSEG_DS, SEG(0x93, 0xffff, 0x12340), 0xfffe, 2, W, -1, 0x2233e },
-	{ "real mode, past limit", INSN_MODE_16, 0, VSEG_DS, SEG(0x93, 0xffff, 0), 0xffff, 2, R, 13, 0 },
+	{ "real mode", INSN_MODE_16, 0, VSEG_DS, SEG(0x93, 0xffff, 0x12340), 0xfffe, 2, W, -1,
+	  0x2233e },
+	{ "real mode, past limit", INSN_MODE_16, 0, VSEG_DS, SEG(0x93, 0xffff, 0), 0xffff, 2, R, 13,
+	  0 },
 	{ "real mode, stack", INSN_MODE_16, 0, VSEG_SS, SEG(0x93, 0xffff, 0), 0xffff, 2, R, 12, 0 },
-	{ "real mode writes CS", INSN_MODE_16, 0, VSEG_CS, SEG(0x9b, 0xffff, 0x100), 0, 2, W, -1, 0x100 },
-	{ "flat", INSN_MODE_32, 1, VSEG_DS, SEG(0xc93, 0xffffffff, 0), 0xfee000b0, 4, W, -1, 0xfee000b0 },
-	{ "base wraps at 4G", INSN_MODE_32, 1, VSEG_DS, SEG(0xc93, 0xffffffff, 0x80000000), 0x80000010, 4,
-	  R, -1, 0x10 },
-	{ "limit exact", INSN_MODE_32, 1, VSEG_DS, SEG(0x493, 0xfff, 0x5000), 0xffc, 4, R, -1, 0x5ffc },
-	{ "limit passed by one", INSN_MODE_32, 1, VSEG_DS, SEG(0x493, 0xfff, 0), 0xffd, 4, R, 13, 0 },
-	{ "end of range wraps", INSN_MODE_32, 1, VSEG_DS, SEG(0xc93, 0xffffffff, 0), 0xfffffffe, 4, R, 13, 0 },
+	{ "real mode writes CS", INSN_MODE_16, 0, VSEG_CS, SEG(0x9b, 0xffff, 0x100), 0, 2, W, -1,
+	  0x100 },
+	{ "flat", INSN_MODE_32, 1, VSEG_DS, SEG(0xc93, 0xffffffff, 0), 0xfee000b0, 4, W, -1,
+	  0xfee000b0 },
+	{ "base wraps at 4G", INSN_MODE_32, 1, VSEG_DS, SEG(0xc93, 0xffffffff, 0x80000000),
+	  0x80000010, 4, R, -1, 0x10 },
+	{ "limit exact", INSN_MODE_32, 1, VSEG_DS, SEG(0x493, 0xfff, 0x5000), 0xffc, 4, R, -1,
+	  0x5ffc },
+	{ "limit passed by one", INSN_MODE_32, 1, VSEG_DS, SEG(0x493, 0xfff, 0), 0xffd, 4, R, 13,
+	  0 },
+	{ "end of range wraps", INSN_MODE_32, 1, VSEG_DS, SEG(0xc93, 0xffffffff, 0), 0xfffffffe, 4,
+	  R, 13, 0 },
 	{ "expand-down below", INSN_MODE_32, 1, VSEG_SS, SEG(0x497, 0xfff, 0), 0xfff, 1, R, 12, 0 },
-	{ "expand-down above", INSN_MODE_32, 1, VSEG_SS, SEG(0x497, 0xfff, 0), 0x1000, 4, W, -1, 0x1000 },
-	{ "expand-down 16-bit top", INSN_MODE_32, 1, VSEG_DS, SEG(0x097, 0xfff, 0), 0xfffe, 4, R, 13, 0 },
-	{ "write to read-only", INSN_MODE_32, 1, VSEG_DS, SEG(0xc91, 0xffffffff, 0), 0, 4, W, 13, 0 },
+	{ "expand-down above", INSN_MODE_32, 1, VSEG_SS, SEG(0x497, 0xfff, 0), 0x1000, 4, W, -1,
+	  0x1000 },
+	{ "expand-down 16-bit top", INSN_MODE_32, 1, VSEG_DS, SEG(0x097, 0xfff, 0), 0xfffe, 4, R,
+	  13, 0 },
+	{ "write to read-only", INSN_MODE_32, 1, VSEG_DS, SEG(0xc91, 0xffffffff, 0), 0, 4, W, 13,
+	  0 },
 	{ "write to code", INSN_MODE_32, 1, VSEG_CS, SEG(0xc9b, 0xffffffff, 0), 0, 4, W, 13, 0 },
-	{ "read execute-only code", INSN_MODE_32, 1, VSEG_CS, SEG(0xc99, 0xffffffff, 0), 0, 4, R, 13, 0 },
-	{ "read readable code", INSN_MODE_32, 1, VSEG_CS, SEG(0xc9b, 0xffffffff, 0), 4, 4, R, -1, 4 },
+	{ "read execute-only code", INSN_MODE_32, 1, VSEG_CS, SEG(0xc99, 0xffffffff, 0), 0, 4, R,
+	  13, 0 },
+	{ "read readable code", INSN_MODE_32, 1, VSEG_CS, SEG(0xc9b, 0xffffffff, 0), 4, 4, R, -1,
+	  4 },
 	{ "fetch from data", INSN_MODE_32, 1, VSEG_CS, SEG(0xc93, 0xffffffff, 0), 4, 4, X, 13, 0 },
 	{ "null segment", INSN_MODE_32, 1, VSEG_ES, SEG(0, 0, 0), 0, 1, R, 13, 0 },
-	{ "64-bit ignores base and limit", INSN_MODE_64, 1, VSEG_DS, SEG(0, 0, 0x1000), 0x8000, 4, W, -1,
-	  0x8000 },
+	{ "64-bit ignores base and limit", INSN_MODE_64, 1, VSEG_DS, SEG(0, 0, 0x1000), 0x8000, 4,
+	  W, -1, 0x8000 },
 	{ "64-bit GS base", INSN_MODE_64, 1, VSEG_GS, SEG(0, 0, 0xffff888000000000), 0x10, 8, R, -1,
 	  0xffff888000000010 },
 	{ "non-canonical", INSN_MODE_64, 1, VSEG_DS, SEG(0, 0, 0), 0x800000000000, 1, R, 13, 0 },
-	{ "non-canonical stack", INSN_MODE_64, 1, VSEG_SS, SEG(0, 0, 0), 0x800000000000, 1, R, 12, 0 },
-	{ "last byte non-canonical", INSN_MODE_64, 1, VSEG_DS, SEG(0, 0, 0), 0x7fffffffffff, 2, R, 13, 0 },
+	{ "non-canonical stack", INSN_MODE_64, 1, VSEG_SS, SEG(0, 0, 0), 0x800000000000, 1, R, 12,
+	  0 },
+	{ "last byte non-canonical", INSN_MODE_64, 1, VSEG_DS, SEG(0, 0, 0), 0x7fffffffffff, 2, R,
+	  13, 0 },
 };
 
 static void test_segments(void **state)
@@ -331,7 +346,8 @@ static void test_segments(void **state)
 		mock_reg[VREG_CR0] = t->cr0;
 		assert_int_equal(gwalk_load(&mock_vcpu, &ctx), 0);
 		mock_seg[t->seg] = t->s;
-		rc = guest_linear(&mock_vcpu, &ctx, t->seg, t->off, t->size, t->access, &gva, &fault);
+		rc = guest_linear(&mock_vcpu, &ctx, t->seg, t->off, t->size, t->access, &gva,
+				  &fault);
 		if (rc != (t->vector < 0 ? 0 : -EFAULT) || (rc && fault.vector != t->vector) ||
 		    (!rc && gva != t->gva) || fault.error)
 			fail_msg("%s: %d, vector %d, 0x%lx", t->name, rc, fault.vector, gva);
@@ -378,28 +394,32 @@ static void test_copy(void **state)
 	(void)state;
 	two_pages(0x6000 | PWU);
 	assert_int_equal(gwalk_load(&mock_vcpu, &ctx), 0);
-	assert_int_equal(guest_read_linear(&mock_vcpu, &ctx, PAGE_OF_KVA + 0xffe, buf, 4, &fault), 0);
-	assert_memory_equal(buf, want, 4);
-	assert_int_equal(guest_write_linear(&mock_vcpu, &ctx, PAGE_OF_KVA + 0xffd, "abcdef", 6, &fault),
+	assert_int_equal(guest_read_linear(&mock_vcpu, &ctx, PAGE_OF_KVA + 0xffe, buf, 4, &fault),
 			 0);
+	assert_memory_equal(buf, want, 4);
+	assert_int_equal(
+		guest_write_linear(&mock_vcpu, &ctx, PAGE_OF_KVA + 0xffd, "abcdef", 6, &fault), 0);
 	assert_memory_equal(mock_ram + 0x8ffd, "abc", 3);
 	assert_memory_equal(mock_ram + 0x6000, "def", 3);
 	assert_int_equal(mock_ram[0x6003], 0xfc);
 
 	/* The second page is read-only: nothing of the first is written. */
 	two_pages(0x6000 | PU);
-	assert_int_equal(guest_write_linear(&mock_vcpu, &ctx, PAGE_OF_KVA + 0xffd, "abcdef", 6, &fault),
-			 -EFAULT);
+	assert_int_equal(
+		guest_write_linear(&mock_vcpu, &ctx, PAGE_OF_KVA + 0xffd, "abcdef", 6, &fault),
+		-EFAULT);
 	assert_int_equal(fault.vector, VEC_PF);
 	assert_int_equal(fault.error, PF_PRESENT | PF_WRITE);
 	assert_int_equal(fault.address, PAGE_OF_KVA + 0x1000);
 	assert_int_equal(mock_ram[0x8ffd], 0xfd);
 	/* The second page is a device or ROM. */
 	two_pages(0xfee00000 | PWU);
-	assert_int_equal(guest_read_linear(&mock_vcpu, &ctx, PAGE_OF_KVA + 0xffe, buf, 4, &fault), -EIO);
-	two_pages(MOCK_ROM_BASE | PWU);
-	assert_int_equal(guest_write_linear(&mock_vcpu, &ctx, PAGE_OF_KVA + 0xffd, "abcdef", 6, &fault),
+	assert_int_equal(guest_read_linear(&mock_vcpu, &ctx, PAGE_OF_KVA + 0xffe, buf, 4, &fault),
 			 -EIO);
+	two_pages(MOCK_ROM_BASE | PWU);
+	assert_int_equal(
+		guest_write_linear(&mock_vcpu, &ctx, PAGE_OF_KVA + 0xffd, "abcdef", 6, &fault),
+		-EIO);
 	assert_int_equal(mock_ram[0x8ffd], 0xfd);
 	/* Linear addresses wrap at 4 GiB outside 64-bit mode. */
 	two_pages(0);
@@ -413,7 +433,8 @@ static void test_copy(void **state)
 	assert_int_equal(fault.address, 0);
 	/* Sizes out of range */
 	assert_int_equal(guest_read_linear(&mock_vcpu, &ctx, PAGE_OF_KVA, buf, 0, &fault), -E2BIG);
-	assert_int_equal(guest_read_linear(&mock_vcpu, &ctx, PAGE_OF_KVA, buf, 4097, &fault), -E2BIG);
+	assert_int_equal(guest_read_linear(&mock_vcpu, &ctx, PAGE_OF_KVA, buf, 4097, &fault),
+			 -E2BIG);
 }
 
 static void test_fetch(void **state)
@@ -554,7 +575,8 @@ static void test_random_tables(void **state)
 
 		if (round % 200 == 0)
 			for (size_t i = 0; i < 0x8000; i += 8)
-				mock_put64(i, ((u64)(rand() & 7) << 12) | 7U | (u64)(rand() & 0xf8) |
+				mock_put64(i, ((u64)(rand() & 7) << 12) | 7U |
+						      (u64)(rand() & 0xf8) |
 						      (rand() % 16 ? 0 : (u64)rand() << 20));
 		mock_reset(wide ? INSN_MODE_64 : INSN_MODE_32);
 		mock_reg[VREG_CR0] = BIT(31) | WP | 1;
