@@ -92,6 +92,8 @@ static void power_off(void **state)
 	out(0x604, 2, 0x1400);
 	assert_int_equal(vm->host.power, -1); /* no SLP_EN */
 	assert_int_equal(in(0x604, 2), 0x1401);
+	out(0x604, 1, 0x02); /* the other byte stays */
+	assert_int_equal(in(0x604, 2), 0x1403);
 	out(0x604, 2, 0x2400); /* S1: not offered */
 	assert_int_equal(vm->host.power, -1);
 	out(0x604, 2, 0x3400);

@@ -142,6 +142,11 @@ static void wide_accesses_are_split(void **state)
 	assert_int_equal(vdev_bus_port_read(&bus, 0x10, 4), 0xB2FFA1A1);
 	assert_int_equal(a.size, 1);
 	assert_int_equal(a.calls, 2);
+	assert_int_equal(a.offset, 1);
+	vdev_bus_port_write(&bus, 0x10, 4, 0x44332211);
+	assert_int_equal(a.value, 0x1122);
+	assert_int_equal(a.offset, 1);
+	assert_int_equal(b.value, 0x44);
 	/* Claimed whole: one access. */
 	assert_int_equal(vdev_bus_port_read(&bus, 0x10, 2), 0xA1A1);
 	assert_int_equal(a.size, 2);

@@ -265,6 +265,9 @@ static void icr_start_up(void **state)
 	assert_int_equal(fake_kicks(&vm->host, 1, VDEV_KICK_SIPI), 1);
 	assert_int_equal(vm->host.kick[vm->host.kicks - 1].arg, 0x9A);
 	assert_int_equal(vlapic_pending(&vm->lapic[1]), -1);
+	assert_true(vlapic_deliver(&vm->lapic[1], APIC_INIT, 0, false));
+	assert_true(vlapic_deliver(&vm->lapic[1], APIC_SIPI, 0x10, false));
+	assert_false(vlapic_deliver(&vm->lapic[1], APIC_SMI, 0, false));
 	/* Reserved modes and SMI do nothing. */
 	fake_kicks_clear(&vm->host);
 	wr(0, ICR, 0x4255);
@@ -661,6 +664,7 @@ static void x2apic_interrupts(void **state)
 	assert_int_equal(vm->host.kicks, 40);
 	/* Self IPI. */
 	assert_int_equal(wrmsr(5, 0x83F, 0x99), 0);
+	assert_int_equal(rdmsr(5, 0x81C), 0); /* edge */
 	assert_int_equal(vlapic_accept(&vm->lapic[5]), 0x99);
 	assert_int_equal(wrmsr(5, 0x83F, 0x05), 0);
 	assert_int_equal(wrmsr(5, 0x828, 0), 0);

@@ -71,16 +71,23 @@ static void initialisation(void **state)
 	outb(vm, 0x21, 0xAA);
 	pulse(0);
 	assert_int_equal(take(), 0x20);
+	outb(vm, 0x20, 0xC3); /* priorities, reads of ISR, a request: all are forgotten */
+	outb(vm, 0x20, 0x0B);
+	pulse(6);
 	outb(vm, 0x20, 0x11); /* ICW1 clears mask, requests and service */
+	assert_int_equal(inb(vm, 0x20), 0);
 	assert_int_equal(inb(vm, 0x21), 0);
-	assert_int_equal(read_isr(0x20), 0);
 	outb(vm, 0x21, 0x57); /* low three bits of the base do not count */
 	outb(vm, 0x21, 0x04);
 	outb(vm, 0x21, 0x01);
-	outb(vm, 0x21, 0xF0); /* operating again: a mask */
-	assert_int_equal(inb(vm, 0x21), 0xF0);
+	outb(vm, 0x21, 0xE0); /* operating again: a mask */
+	assert_int_equal(inb(vm, 0x21), 0xE0);
+	pulse(4);
+	assert_int_equal(inb(vm, 0x20), 0x10);
+	assert_int_equal(read_isr(0x20), 0);
 	pulse(3);
 	assert_int_equal(take(), 0x53);
+	assert_int_equal(take(), -1);
 	/* Single, without ICW4: the next write after ICW2 is a mask. */
 	outb(vm, 0x20, 0x12);
 	outb(vm, 0x21, 0x60);
@@ -113,6 +120,7 @@ static void fixed_priorities_nest(void **state)
 static void slave_cascades(void **state)
 {
 	pulse(12);
+	assert_int_equal(vpic_peek(&vm->p.pic), 0x2C);
 	assert_int_equal(take(), 0x2C);
 	assert_int_equal(read_isr(0x20), 0x04);
 	assert_int_equal(read_isr(0xA0), 0x10);
@@ -248,6 +256,15 @@ static void level_triggered(void **state)
 	vplatform_irq(&vm->p, 5, false);
 	outb(vm, 0x20, 0x20);
 	assert_int_equal(take(), -1);
+	/* A request by edge stays when another input changes its kind. */
+	pulse(6);
+	outb(vm, 0x4D0, 0x20);
+	outb(vm, 0x4D0, 0x00);
+	assert_int_equal(take(), -1); /* 6 was a level a moment ago and its line is low */
+	pulse(6);
+	outb(vm, 0x4D0, 0x20);
+	assert_int_equal(take(), 0x26);
+	outb(vm, 0x20, 0x20);
 	/* An edge input asks once. */
 	outb(vm, 0x4D0, 0x00);
 	vplatform_irq(&vm->p, 5, true);

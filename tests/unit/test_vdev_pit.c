@@ -211,6 +211,14 @@ static void mode2_rate_generator(void **state)
 	to_tick(100);
 	gate2(true);
 	assert_int_equal(read_latched(2), 4);
+	/* ... with a count that was waiting. */
+	outb(vm, 0x42, 30);
+	outb(vm, 0x42, 0);
+	gate2(false);
+	gate2(true);
+	assert_int_equal(read_latched(2), 30);
+	to_tick(110);
+	assert_int_equal(read_latched(2), 20);
 }
 
 static void mode2_interrupts_without_drift(void **state)
@@ -347,6 +355,8 @@ static void bytes_and_latches(void **state)
 	to_tick(10);
 	assert_int_equal(inb(vm, 0x42), 190);
 	assert_int_equal(inb(vm, 0x42), 190);
+	outb(vm, 0x42, 100); /* mode 0 starts again at once */
+	assert_int_equal(inb(vm, 0x42), 100);
 	outb(vm, 0x43, 0xA0); /* high byte only */
 	outb(vm, 0x42, 2); /* 512 */
 	to_tick(11);
@@ -367,6 +377,14 @@ static void bytes_and_latches(void **state)
 	assert_int_equal(inb(vm, 0x42), (0x1234 - 89) & 0xFF);
 	assert_int_equal(inb(vm, 0x42), (0x1234 - 89) >> 8);
 	assert_int_equal(inb(vm, 0x43), 0xFF);
+}
+
+static void reset_stops_it(void **state)
+{
+	load(0, 2, 1000);
+	assert_non_null(vm->host.timers);
+	vplatform_reset(&vm->p);
+	assert_null(vm->host.timers);
 }
 
 static void too_fast(void **state)
@@ -412,7 +430,7 @@ int main(void)
 		T(mode0_on_channel_0_interrupts_once), T(mode1_one_shot), T(mode2_rate_generator),
 		T(mode2_interrupts_without_drift), T(mode3_square_wave), T(mode4_software_strobe),
 		T(mode5_hardware_strobe), T(zero_is_65536), T(binary_coded_decimal),
-		T(bytes_and_latches), T(too_fast), T(port_61), T(linux_calibration),
+		T(bytes_and_latches), T(reset_stops_it), T(too_fast), T(port_61), T(linux_calibration),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -169,6 +169,15 @@ static void divider_reset(void **state)
 	assert_int_equal(rd(0), 0x20);
 	fake_advance(&vm->host, 1); /* the first update comes after half a second */
 	assert_int_equal(rd(0), 0x21);
+	/* Flags and UIP know the new phase. */
+	(void)rd(0x0C);
+	wr(0x0B, 0x12);
+	fake_advance(&vm->host, SECOND - 1);
+	assert_int_equal(rd(0x0A), 0xA6);
+	assert_false(line());
+	fake_advance(&vm->host, 1);
+	assert_true(line());
+	assert_int_equal(rd(0x0A), 0x26);
 }
 
 static void update_in_progress(void **state)
@@ -285,6 +294,8 @@ static void alarms(void **state)
 	/* From 23:14:22 to 01:00:00. */
 	assert_int_equal(wait_alarm(), 45 * 60 + 38 + 3600);
 	assert_int_equal(wait_alarm(), 60);
+	wr(5, 0x03); /* only the hour changes: from 01:01:00 to 03:00:00 */
+	assert_int_equal(wait_alarm(), 7140);
 	/* No such time: never, and the timer is idle. */
 	alarm_at(0x24, 0x00, 0x00);
 	assert_null(vm->host.timers);
