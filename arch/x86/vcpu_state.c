@@ -4,6 +4,7 @@
 #include "arch/x86/msr.h"
 #include "arch/x86/percpu.h"
 #include "arch/x86/smp.h"
+#include "core/config.h"
 #include "core/errno.h"
 #include "core/pmm.h"
 #include "core/spinlock.h"
@@ -39,6 +40,7 @@ struct state_cpu {
 	u64 tsc_aux;
 	u64 xcr0_mask;
 	bool has_tsc_aux;
+	bool barrier;       /* the branch predictor is flushed between VMs */
 };
 static PERCPU struct state_cpu state_cpu;
 
@@ -60,6 +62,20 @@ static bool detect_tsc_aux(void)
 {
 	return (cpuid_if(0x80000001U, 0).edx & BIT32(27)) != 0 ||
 	       (cpuid_if(7, 0).ecx & BIT32(22)) != 0;
+}
+
+/* IBPB (APM vol. 2, 3.2.9; SDM vol. 4, IA32_PRED_CMD). */
+static bool detect_barrier(void)
+{
+	return config.host.mitigations && ((cpuid_if(0x80000008U, 0).ebx & BIT32(12)) != 0 ||
+					   (cpuid_if(7, 0).edx & BIT32(26)) != 0);
+}
+
+/* What one VM has taught the branch predictor must not steer another. */
+static void predictor_barrier(const struct vcpu *from, const struct vcpu *to)
+{
+	if (state_cpu.barrier && (from == NULL || from->vm != to->vm))
+		wrmsr(MSR_PRED_CMD, 1);
 }
 
 static void write_xcr0(u64 value)
@@ -98,22 +114,23 @@ void vcpu_state_cpu_init(void)
 		area_size_init();
 	state_cpu.xcr0_mask = xcr0_mask;
 	state_cpu.has_tsc_aux = detect_tsc_aux();
+	state_cpu.barrier = detect_barrier();
 	write_cr0((read_cr0() | CR0_MP) & ~(CR0_TS | CR0_EM));
+	/* What the registers hold now belongs to nobody: a first value makes the copies true. */
+	if (state_cpu.has_tsc_aux) {
+		wrmsr(MSR_TSC_AUX, 0);
+		state_cpu.tsc_aux = 0;
+	}
 	if (xcr0_mask == 0) {
 		write_cr4(cr4);
 		return;
 	}
 	write_cr4(cr4 | CR4_OSXSAVE);
-	/* What the registers hold now belongs to nobody: a first value makes the caches true. */
 	xsetbv(0, xcr0_mask);
 	state_cpu.xcr0 = xcr0_mask;
 	/* No supervisor component is offered to guests; XSAVES must not save one. */
 	if ((cpuid_if(0xd, 1).eax & BIT32(3)) != 0)
 		wrmsr(MSR_XSS, 0);
-	if (state_cpu.has_tsc_aux) {
-		wrmsr(MSR_TSC_AUX, 0);
-		state_cpu.tsc_aux = 0;
-	}
 }
 
 u64 vcpu_state_xcr0_mask(void)
@@ -204,6 +221,7 @@ void vcpu_state_load(struct vcpu *v)
 	call_holder(v, put_call);
 	/* Another CPU's put_call must not come between. */
 	flags = irq_save();
+	predictor_barrier(state_cpu.owner, v);
 	if (state_cpu.owner != NULL)
 		save(state_cpu.owner);
 	restore(v);

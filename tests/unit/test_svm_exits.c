@@ -365,6 +365,19 @@ static void test_prepare(void **state)
 	assert_int_equal(mock.v.hazards, 0);
 }
 
+static void test_pause(void **state)
+{
+	mock.vmcb.intercept3 = VMCB_I3_PAUSE | VMCB_I3_HLT;
+	do_exit(0x77, 0, 0);
+	assert_int_equal(mock.vmcb.intercept3, VMCB_I3_HLT);
+	svm_pause_intercept(&mock.vmcb, true);
+	assert_int_equal(mock.vmcb.intercept3, VMCB_I3_PAUSE | VMCB_I3_HLT);
+	/* With a filter the intercept stays. */
+	svm.features |= SVM_FEAT_PAUSE_FILTER;
+	do_exit(0x77, 0, 0);
+	assert_int_equal(mock.vmcb.intercept3, VMCB_I3_PAUSE | VMCB_I3_HLT);
+}
+
 /* The lower four bits of the LAPIC's TPR survive as long as CR8 is not written. */
 static void test_sync_tpr(void **state)
 {
@@ -426,7 +439,7 @@ int main(void)
 		T(test_kinds), T(test_unknown), T(test_names), T(test_host_events), T(test_io),
 		T(test_string_io_without_assists), T(test_npf), T(test_npf_fatal),
 		T(test_exceptions), T(test_rax), T(test_advance), T(test_advance_by_length),
-		T(test_trap_flag), T(test_cpuid_fast), T(test_cr8), T(test_prepare),
+		T(test_trap_flag), T(test_cpuid_fast), T(test_cr8), T(test_prepare), T(test_pause),
 		T(test_sync_tpr), T(test_registers), T(test_segments),
 	};
 

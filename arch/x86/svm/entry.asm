@@ -2,6 +2,7 @@
 %include "offsets.inc"
 
 ; void svm_loop(struct vcpu *v, paddr_t vmcb_pa, struct vmcb *b)
+; void svm_loop_guarded(the same)
 ;
 ; Enters the guest again and again until svm_prepare() or svm_exit() ask to
 ; leave. Called with GIF clear and RFLAGS.IF set: so a pending host interrupt
@@ -9,6 +10,11 @@
 ;
 ; VMRUN switches RAX, RSP, RIP and RFLAGS; all other general registers are ours
 ; to switch. The guest's RAX stays in the VMCB: RAX holds the VMCB's address.
+;
+; svm_loop_guarded() is for "mitigations = yes": nothing that the guest has left
+; in a register or in the return predictor can steer what the hypervisor does
+; speculatively. 32 calls overwrite the predictor (AMD, "Software techniques for
+; managing speculation", mitigation V2-3).
 bits 64
 default rel
 section .text.hot exec align=16
@@ -16,8 +22,37 @@ section .text.hot exec align=16
 extern svm_exit
 extern svm_prepare
 
-global svm_loop:function
-svm_loop:
+; One entry of the return predictor; the call never returns.
+%macro FILL_RETURN 0
+	call %%over
+	int3
+%%over:
+%endmacro
+
+%macro CLEAR_GUEST_TRACES 0
+%rep 32
+	FILL_RETURN
+%endrep
+	add rsp, 32 * 8
+	xor eax, eax
+	xor ecx, ecx
+	xor edx, edx
+	xor ebx, ebx
+	xor ebp, ebp
+	xor r8d, r8d
+	xor r9d, r9d
+	xor r10d, r10d
+	xor r11d, r11d
+	xor r12d, r12d
+	xor r13d, r13d
+	xor r14d, r14d
+	xor r15d, r15d
+	lfence
+%endmacro
+
+%macro SVM_LOOP 2
+global %1:function
+%1:
 	push rbp
 	push rbx
 	push r12
@@ -27,14 +62,14 @@ svm_loop:
 	push rdx		; [rsp + 16] struct vmcb *
 	push rsi		; [rsp + 8]  its physical address
 	push rdi		; [rsp]      struct vcpu *; RSP is now a multiple of 16
-.prepare:
+%%prepare:
 	mov rdi, [rsp]
 	call svm_prepare
 	test eax, eax
-	jnz .leave
+	jnz %%leave
 
 	align 16
-.enter:
+%%enter:
 	mov rdi, [rsp]
 	mov rax, [rsp + 8]
 	mov rcx, [rdi + VCPU_RCX]
@@ -69,11 +104,14 @@ svm_loop:
 	mov [rax + VCPU_R15], r15
 	mov rdi, rax
 	mov rsi, [rsp + 16]
+%if %2
+	CLEAR_GUEST_TRACES
+%endif
 	call svm_exit		; the hazards, or SVM_LEAVE: the sign bit
 	test eax, eax
-	jz .enter
-	jns .prepare
-.leave:
+	jz %%enter
+	jns %%prepare
+%%leave:
 	add rsp, 24
 	pop r15
 	pop r14
@@ -82,3 +120,7 @@ svm_loop:
 	pop rbx
 	pop rbp
 	ret
+%endmacro
+
+SVM_LOOP svm_loop, 0
+SVM_LOOP svm_loop_guarded, 1

@@ -25,7 +25,8 @@ enum disposition {
 	D_WINDOW,   /* host event: taken as soon as GIF is set */
 	D_VINTR,
 	D_IRET,
-	D_CR8
+	D_CR8,
+	D_PAUSE
 };
 
 struct rule {
@@ -46,7 +47,7 @@ static const struct rule rules[SVM_EXIT_CODES] = {
 	[SVM_EXIT_CPUID] = { D_PLAIN, VEXIT_CPUID, 2 },
 	[SVM_EXIT_IRET] = { D_IRET, VEXIT_WINDOW, 1 },
 	[SVM_EXIT_INVD] = { D_PLAIN, VEXIT_WBINVD, 2 },
-	[SVM_EXIT_PAUSE] = { D_PLAIN, VEXIT_PAUSE, 2 },
+	[SVM_EXIT_PAUSE] = { D_PAUSE, VEXIT_PAUSE, 2 },
 	[SVM_EXIT_HLT] = { D_PLAIN, VEXIT_HLT, 1 },
 	[SVM_EXIT_INVLPGA] = { D_PLAIN, VEXIT_UD, 3 },
 	[SVM_EXIT_IOIO] = { D_IO, VEXIT_IO, 1 },
@@ -309,6 +310,9 @@ static bool decode(struct vcpu *v, struct vmcb *b)
 		return true;
 	case D_IO:
 		decode_io(v, b);
+		return true;
+	case D_PAUSE:
+		svm_pause_intercept(b, false);
 		return true;
 	case D_MSR:
 		x->kind = b->exitinfo1 & 1 ? VEXIT_WRMSR : VEXIT_RDMSR;

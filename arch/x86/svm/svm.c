@@ -5,6 +5,7 @@
 #include "arch/x86/percpu.h"
 #include "arch/x86/vcpu_state.h"
 #include "arch/x86/virt.h"
+#include "core/config.h"
 #include "core/errno.h"
 #include "core/log.h"
 #include "core/pmm.h"
@@ -101,6 +102,7 @@ static int svm_init(void)
 		log_err("svm: no memory for the port and MSR bitmaps (5 pages)");
 		return err;
 	}
+	svm.guarded = config.host.mitigations;
 	log_info("svm: %u ASIDs, features 0x%x:%s%s%s%s%s%s", svm.asids, svm.features,
 		 svm.nrips ? " nrips" : "", svm.decode ? " decode-assists" : "",
 		 svm.clean != 0 ? " clean-bits" : "",
@@ -179,10 +181,14 @@ static void svm_run(struct vcpu *v)
 	svm_clgi();
 	svm_vmsave(host);
 	svm_asid_load(v);
+	svm_pause_intercept(sv->vmcb, true);
 	sv->vmcb->rax = v->gpr[GPR_RAX];
 	svm_vmload(sv->vmcb_pa);
 	sv->loaded = true;
-	svm_loop(v, sv->vmcb_pa, sv->vmcb);
+	if (svm.guarded)
+		svm_loop_guarded(v, sv->vmcb_pa, sv->vmcb);
+	else
+		svm_loop(v, sv->vmcb_pa, sv->vmcb);
 	svm_vmsave(sv->vmcb_pa);
 	sv->loaded = false;
 	v->gpr[GPR_RAX] = sv->vmcb->rax;

@@ -25,6 +25,7 @@ struct svm_machine {
 	bool decode;      /* instruction bytes are saved at #NPF */
 	bool vnmi;
 	bool cr8_quirk;   /* see svm_irq_window() */
+	bool guarded;     /* mitigations are on: svm_loop_guarded() */
 	u32 clean;        /* VMCB_CLEAN_ALL, or 0 without clean bits */
 	paddr_t iopm;
 	paddr_t msrpm;
@@ -112,6 +113,7 @@ int svm_get_reg(struct vcpu *v, enum vreg reg, u64 *value);
 int svm_set_reg(struct vcpu *v, enum vreg reg, u64 value);
 int svm_get_seg(struct vcpu *v, enum vseg seg, struct vsegment *s);
 int svm_set_seg(struct vcpu *v, enum vseg seg, const struct vsegment *s);
+void svm_pause_intercept(struct vmcb *b, bool on);
 void svm_sync_tpr(struct vcpu *v);
 void svm_load_tpr(struct vcpu *v);
 
@@ -134,6 +136,7 @@ void svm_step_done(struct vcpu *v);
 u32 svm_exit(struct vcpu *v, struct vmcb *b);
 u32 svm_prepare(struct vcpu *v);
 void svm_loop(struct vcpu *v, paddr_t vmcb_pa, struct vmcb *b);
+void svm_loop_guarded(struct vcpu *v, paddr_t vmcb_pa, struct vmcb *b);
 const char *svm_exit_name(u64 code);
 
 /* svm.c */

@@ -26,11 +26,24 @@ static void set_intercepts(struct vmcb *b)
 			VMCB_I4_RDPRU;
 	b->intercept5 = VMCB_I5_INVLPGB | VMCB_I5_INVLPGB_ILLEGAL | VMCB_I5_MCOMMIT |
 			VMCB_I5_TLBSYNC;
-	/* A PAUSE loop of an idle host is not worth an exit a turn (APM vol. 2, 15.14.4). */
+	/* One short wait is not worth an exit (APM vol. 2, 15.14.4). */
 	if (svm.features & SVM_FEAT_PAUSE_FILTER)
 		b->pause_count = 3000;
 	if (svm.features & SVM_FEAT_PAUSE_THRESHOLD)
 		b->pause_threshold = 128;
+}
+
+/*
+ * Without the CPU's filter every PAUSE would exit. The first one of a run is
+ * enough: either the CPU is given to another vCPU, or there is none that waits;
+ * if one comes, its time slice ends this run.
+ */
+void svm_pause_intercept(struct vmcb *b, bool on)
+{
+	u32 want = on ? b->intercept3 | VMCB_I3_PAUSE : b->intercept3 & ~VMCB_I3_PAUSE;
+
+	if ((svm.features & SVM_FEAT_PAUSE_FILTER) == 0 && want != b->intercept3)
+		vmcb_set_intercept3(b, want);
 }
 
 int svm_vcpu_init(struct vcpu *v)
