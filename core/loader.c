@@ -279,12 +279,10 @@ static int kernel_load(struct loader *l, struct guest_entry *entry)
 		return error;
 	if (linux_detect(k))
 		return linux_load(l, entry);
-	if (multiboot && l->modules)
+	if (multiboot && (l->modules || !pvh_detect(k)))
 		return multiboot_load(l, entry);
-	if (pvh_detect(k))
-		return pvh_load(l, entry);
-	if (multiboot)
-		return multiboot_load(l, entry);
+	if (elf_detect(k))
+		return pvh_load(l, entry); /* says what is missing, too */
 	return loader_error(l, k, -EPROTO,
 			    "not a kernel; use a Linux bzImage, an ELF file with a PVH note, or a "
 			    "multiboot image");

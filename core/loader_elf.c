@@ -48,7 +48,16 @@ bool elf_detect(const struct loader_image *image)
 	return image->size >= sizeof(struct elf32_header) && !memcmp(image->data, "\177ELF", 4);
 }
 
-int elf_open(const struct loader *l, const struct loader_image *image, struct elf_image *e)
+/* What is wrong with a header. */
+struct elf_fault {
+	const char *field;
+	u64 value;
+	const char *rule;
+};
+
+/* Fills *e; false with *fault filled when the header or the table of segments is bad. */
+static bool elf_parse(const struct loader_image *image, struct elf_image *e,
+		      struct elf_fault *fault)
 {
 	struct elf64_header h64;
 	struct elf32_header h32;
@@ -56,11 +65,15 @@ int elf_open(const struct loader *l, const struct loader_image *image, struct el
 	u64 entsize, end;
 
 	*e = (struct elf_image){ .image = image, .is64 = image->data[EI_CLASS] == 2 };
-	if (image->data[EI_DATA] != 1 || image->data[EI_CLASS] < 1 || image->data[EI_CLASS] > 2 ||
+	*fault = (struct elf_fault){ "e_ident[EI_CLASS]", image->data[EI_CLASS],
+				     "use ELFCLASS32 or ELFCLASS64, with a whole header" };
+	if (image->data[EI_CLASS] < 1 || image->data[EI_CLASS] > 2 ||
 	    image->size < (e->is64 ? sizeof(h64) : sizeof(h32)))
-		return loader_error(l, image, -EPROTO, "bad ELF header: class %u, data %u, %llu bytes",
-				    image->data[EI_CLASS], image->data[EI_DATA],
-				    (unsigned long long)image->size);
+		return false;
+	*fault = (struct elf_fault){ "e_ident[EI_DATA]", image->data[EI_DATA],
+				     "not little-endian" };
+	if (image->data[EI_DATA] != 1)
+		return false;
 	if (e->is64) {
 		memcpy(&h64, image->data, sizeof(h64));
 		machine = h64.machine;
@@ -77,17 +90,27 @@ int elf_open(const struct loader *l, const struct loader_image *image, struct el
 		e->phnum = h32.phnum;
 	}
 	entsize = e->is64 ? sizeof(struct elf64_phdr) : sizeof(struct elf32_phdr);
+	*fault = (struct elf_fault){ "e_machine", machine, "not an x86 program" };
 	if (machine != EM_386 && machine != EM_X86_64)
-		return loader_error(l, image, -EPROTO, "e_machine %u: not an x86 program", machine);
-	if (!e->phnum || e->phnum > PHDRS_MAX || phentsize != entsize)
-		return loader_error(l, image, -EPROTO,
-				    "e_phnum %u, e_phentsize %u: use 1 to %d program headers of %llu bytes",
-				    e->phnum, phentsize, PHDRS_MAX, (unsigned long long)entsize);
-	if (__builtin_add_overflow(e->phoff, e->phnum * entsize, &end) || end > image->size)
-		return loader_error(l, image, -EPROTO,
-				    "e_phoff 0x%llx: beyond the end of the file, %llu bytes",
-				    (unsigned long long)e->phoff, (unsigned long long)image->size);
-	return 0;
+		return false;
+	*fault = (struct elf_fault){ "e_phnum", e->phnum, "use 1 to 32 program headers" };
+	if (!e->phnum || e->phnum > PHDRS_MAX)
+		return false;
+	*fault = (struct elf_fault){ "e_phentsize", phentsize, "not the size of a program header" };
+	if (phentsize != entsize)
+		return false;
+	*fault = (struct elf_fault){ "e_phoff", e->phoff, "beyond the end of the file" };
+	return !__builtin_add_overflow(e->phoff, e->phnum * entsize, &end) && end <= image->size;
+}
+
+int elf_open(const struct loader *l, const struct loader_image *image, struct elf_image *e)
+{
+	struct elf_fault fault;
+
+	if (elf_parse(image, e, &fault))
+		return 0;
+	return loader_error(l, image, -EPROTO, "bad ELF header: %s 0x%llx: %s", fault.field,
+			    (unsigned long long)fault.value, fault.rule);
 }
 
 void elf_segment(const struct elf_image *e, u32 i, struct elf_segment *s)
@@ -245,7 +268,11 @@ static bool find_entry(const struct elf_image *e, u64 *entry)
 
 bool pvh_detect(const struct loader_image *image)
 {
-	return elf_detect(image);
+	struct elf_fault fault;
+	struct elf_image e;
+	u64 entry;
+
+	return elf_detect(image) && elf_parse(image, &e, &fault) && find_entry(&e, &entry);
 }
 
 static int place_modules(struct loader *l, gpa_t at[CONFIG_MODULES + 1])

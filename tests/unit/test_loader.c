@@ -535,10 +535,10 @@ static void test_elf_bad(void **state)
 #define SEG(i, f) (e + 64 + (i) * 56 + (f) * 8) /* 1 offset, 3 paddr, 4 filesz, 5 memsz */
 	BAD(-EPROTO, "bad ELF header", e[4] = 3);
 	BAD(-EPROTO, "bad ELF header", e[5] = 2);
-	BAD(-EPROTO, "e_machine 183", put(e + 18, 183, 2));
-	BAD(-EPROTO, "e_phnum 0", put(e + 56, 0, 2));
-	BAD(-EPROTO, "e_phnum 33", put(e + 56, 33, 2));
-	BAD(-EPROTO, "e_phentsize 55", put(e + 54, 55, 2));
+	BAD(-EPROTO, "e_machine 0xb7: not an x86", put(e + 18, 183, 2));
+	BAD(-EPROTO, "e_phnum 0x0", put(e + 56, 0, 2));
+	BAD(-EPROTO, "e_phnum 0x21", put(e + 56, 33, 2));
+	BAD(-EPROTO, "e_phentsize 0x37", put(e + 54, 55, 2));
 	BAD(-EPROTO, "e_phoff 0x2fff", put(e + 32, 0x2fff, 8));
 	BAD(-EPROTO, "e_phoff 0xffffffffffffffff", put(e + 32, ~0UL, 8));
 	BAD(-EPROTO, "p_offset 0x2001", put(SEG(0, 1), 0x2001, 8));
@@ -648,7 +648,14 @@ static void test_multiboot_elf(void **state)
 	put(e + 0x281c, 0, 4); /* no PVH note: the initrd is the only module */
 	strcpy(cfg.initrd, "mod");
 	cfg.modules = 0;
-	mb_header(e + 0xf00, 0);
+	load_ok();
+	assert_int_equal(entry.rax, 0x2badb002);
+	assert_int_equal(guest(entry.rbx + 20, 4), 1);
+	assert_int_equal(guest8(guest(guest(entry.rbx + 24, 4), 4)), 1);
+	guest_text(guest(guest(entry.rbx + 24, 4) + 8, 4), "mod");
+	cfg.initrd[0] = '\0';
+	load_ok();
+	assert_int_equal(guest(entry.rbx + 20, 4), 0);
 }
 
 static void test_multiboot_bad(void **state)
