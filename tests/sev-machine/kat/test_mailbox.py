@@ -121,6 +121,23 @@ def test_message_interrupts(m, setup, data):
     assert m.reg_read("intsts") == INT_DONE
 
 
+def test_line_interrupt(m):
+    """Neither MSI nor MSI-X enabled: INTx follows INTSTS and INTEN (status register bit 3)."""
+    def pending():
+        return m.cfg_read(0x04) >> 16 & 8
+
+    m.doorbell(NOP, ioc=True)
+    m.wait_answer()
+    assert not pending()
+    m.reg_write("inten", INT_DONE)
+    assert pending()
+    m.reg_write("inten", 0)
+    assert not pending()
+    m.reg_write("inten", INT_DONE)
+    m.reg_write("intsts", INT_DONE)
+    assert not pending()
+
+
 def test_interrupt_comes_with_the_answer(machines):
     m = machines(psp="latency-us=300000")
     setup_msi(m)
