@@ -75,7 +75,7 @@ static struct span span_trim(struct span v)
 	return v;
 }
 
-/* Case does not matter in keys and words. */
+/* Case does not matter in words that are values; keys are in small letters. */
 static bool span_is(struct span v, const char *word)
 {
 	size_t i;
@@ -154,6 +154,9 @@ static const char *span_path(struct span v, char *out)
 {
 	if (!v.len)
 		return "empty; use the path of a file or the name of a boot module";
+	for (size_t i = 0; i < v.len; i++)
+		if (is_space(v.s[i]))
+			return "a path has no spaces";
 	return span_text(v, out, CONFIG_PATH_LEN, "path is longer than 127 characters");
 }
 
@@ -596,7 +599,7 @@ static const struct key *key_find(struct parser *p, struct span name, u32 *index
 	size_t count = host ? ARRAY_SIZE(host_keys) : ARRAY_SIZE(vm_keys);
 
 	for (u32 i = 0; i < count; i++)
-		if (span_is(name, keys[i].name)) {
+		if (strlen(keys[i].name) == name.len && !memcmp(keys[i].name, name.s, name.len)) {
 			*index = i;
 			return &keys[i];
 		}

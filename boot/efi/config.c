@@ -47,7 +47,9 @@ static void read_value(struct boot_info *bi, const char *value)
 	char path[BOOT_NAME_LEN];
 	UINTN n = 0;
 
-	while (value[n] != 0 && !blank(value[n]) && n < BOOT_NAME_LEN - 1) {
+	if (*value == '"')
+		value++;
+	while (value[n] != 0 && value[n] != '"' && !blank(value[n]) && n < BOOT_NAME_LEN - 1) {
 		path[n] = value[n];
 		n++;
 	}

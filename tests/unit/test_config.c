@@ -73,9 +73,10 @@ static void test_full(void **state)
 			       "autostart = yes\n"
 			       "debug-exit = on\n"
 			       "[VM old_one.2]\n"
-			       "Kernel = \"xen.gz # x\" # c\n"
+			       "kernel = \"xen.gz;x\" # c\n"
 			       "module = /vm linuz  two  words\n"
 			       "module = initrd\n"
+			       "cmdline = \" a # b\" ; c\n"
 			       "debugcon = true\n"
 			       "policy = 0x10001"),
 			 0);
@@ -108,7 +109,8 @@ static void test_full(void **state)
 	assert_true(vms[0].debug_exit);
 	assert_false(vms[0].debugcon);
 	assert_string_equal(vms[1].name, "old_one.2");
-	assert_string_equal(vms[1].kernel, "xen.gz # x");
+	assert_string_equal(vms[1].kernel, "xen.gz;x");
+	assert_string_equal(vms[1].cmdline, " a # b");
 	assert_int_equal(vms[1].modules, 2);
 	assert_string_equal(vms[1].module[0].path, "/vm");
 	assert_string_equal(vms[1].module[0].args, "linuz  two  words");
@@ -161,6 +163,8 @@ static const struct {
 	{ "policy = 0x100000000", "a policy has 32 bits" },
 	{ "autostart = maybe", "use yes or no" },
 	{ "colour = red", "ravelin.conf:3: 'colour': unknown key in [vm]; use kernel, initrd," },
+	{ "Cpus = 1", "'Cpus': unknown key in [vm]" },
+	{ "initrd = a b", "initrd = a b: a path has no spaces" },
 	{ "kernel = other", "ravelin.conf:3: kernel: already given in line 2" },
 	{ "initrd = \"x", "closing \" is missing" },
 	{ "initrd = \"x\" y", "text after the closing \"" },
