@@ -30,7 +30,7 @@ extern SevCpu sev_cpus[SEV_MAX_CPUS];
 /* Test hooks that the test port arms; each acts once. */
 extern int sev_arm_vmsa_flip;         /* bit number in the VMSA, or -1 */
 extern int sev_arm_exit_code;         /* exit code, or -1 */
-extern bool sev_poison;               /* poison what hardware hides */
+extern bool sev_poison;               /* fill the VMCB's save area at exits of ES guests */
 
 /* True when SYSCFG[23] is set on any CPU: the C-bit of bus addresses has a meaning. */
 extern bool sev_encryption_on;

@@ -646,6 +646,11 @@ static void filter_es(CPUX86State *env, uint64_t *code, uint64_t *info1)
         raise_exception_err(env, EXCP1D_VC, *code);
     }
     sev_counters.exits_ae++;
+    if (*code == SVM_EXIT_SHUTDOWN) {
+        sev_trace("ASID %u shuts down at 0x%" PRIx64 ", CR0 0x%" PRIx64 ", CR2 0x%" PRIx64,
+                  cpu_of(env)->asid, (uint64_t)env->eip, (uint64_t)env->cr[0],
+                  (uint64_t)env->cr[2]);
+    }
     if (advances(*code)) {
         env->eip += env->sev_insn_len;
         do_end_instruction(env);

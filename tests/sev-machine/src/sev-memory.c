@@ -79,7 +79,7 @@ SevCounters sev_counters;
 SevCpu sev_cpus[SEV_MAX_CPUS];
 int sev_arm_vmsa_flip = -1;
 int sev_arm_exit_code = -1;
-bool sev_poison = true;
+bool sev_poison;
 
 static SevMemory *machine;
 static SevConfig config_off;
@@ -1062,7 +1062,6 @@ static void sev_memory_init(Object *obj)
         .sev = true, .sev_es = true, .smm_lock = true, .mem_encrypt = true, .coherent = true,
         .lbrv = true, .c_bit = 51, .phys_reduction = 1, .max_asid = 15, .min_sev_asid = 5,
     };
-    s->poison = true;
     object_property_add_uint32_ptr(obj, "c-bit", &s->cfg.c_bit, OBJ_PROP_FLAG_READWRITE);
     object_property_add_uint32_ptr(obj, "phys-reduction", &s->cfg.phys_reduction,
                                    OBJ_PROP_FLAG_READWRITE);
