@@ -65,7 +65,8 @@ int loader_claim(struct loader *l, const struct loader_image *image, const char 
 				    (unsigned long long)(l->vm->ram.low + l->vm->ram.high) >> 20);
 	other = overlap(l, base, size);
 	if (other)
-		return loader_error(l, image, -EEXIST, "%s at 0x%llx, size 0x%llx: overlaps %s at 0x%llx",
+		return loader_error(l, image, -EEXIST,
+				    "%s at 0x%llx, size 0x%llx: overlaps %s at 0x%llx",
 				    what, (unsigned long long)base, (unsigned long long)size,
 				    other->what, (unsigned long long)other->base);
 	if (l->ranges == LOADER_RANGES)
@@ -94,7 +95,8 @@ int loader_place(struct loader *l, const struct loader_image *image, const char 
 		end = r->base;
 	}
 	return loader_error(l, image, -ENOMEM,
-			    "no room for %llu bytes below 0x%llx; give the VM more memory than %lluM",
+			    "no room for %llu bytes below 0x%llx; give the VM more memory "
+			    "than %lluM",
 			    (unsigned long long)size, (unsigned long long)max_end,
 			    (unsigned long long)(l->vm->ram.low + l->vm->ram.high) >> 20);
 }

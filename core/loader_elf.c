@@ -142,12 +142,14 @@ static int check_segment(const struct loader *l, const struct elf_image *e, u32 
 {
 	if (!segment_in_file(e, s))
 		return loader_error(l, e->image, -EPROTO,
-				    "segment %u: p_offset 0x%llx, p_filesz 0x%llx: the file has 0x%llx bytes",
+				    "segment %u: p_offset 0x%llx, p_filesz 0x%llx: the file has "
+				    "0x%llx bytes",
 				    i, (unsigned long long)s->offset,
 				    (unsigned long long)s->filesz,
 				    (unsigned long long)e->image->size);
 	if (s->type == PT_LOAD && s->filesz > s->memsz)
-		return loader_error(l, e->image, -EPROTO, "segment %u: p_filesz 0x%llx over p_memsz 0x%llx",
+		return loader_error(l, e->image, -EPROTO,
+				    "segment %u: p_filesz 0x%llx over p_memsz 0x%llx",
 				    i, (unsigned long long)s->filesz,
 				    (unsigned long long)s->memsz);
 	return 0;
@@ -240,8 +242,8 @@ static bool find_note(const u8 *data, u64 size, u64 *entry)
 		next = desc + ALIGN_UP((u64)n.descsz, 4UL);
 		if (desc > size || n.descsz > size - desc)
 			return false;
-		if (n.type == NOTE_PHYS32_ENTRY && n.namesz == 4 && !memcmp(data + name, "Xen", 4) &&
-		    (n.descsz == 4 || n.descsz == 8)) {
+		if (n.type == NOTE_PHYS32_ENTRY && n.namesz == 4 &&
+		    !memcmp(data + name, "Xen", 4) && (n.descsz == 4 || n.descsz == 8)) {
 			*entry = 0;
 			memcpy(entry, data + desc, n.descsz);
 			return *entry <= 0xffffffffUL;

@@ -117,7 +117,8 @@ static int check_header(struct loader *l, struct linux_image *k)
 
 	if (h->version < VERSION_MIN)
 		return loader_error(l, image, -ENOTSUP,
-				    "boot protocol %u.%02u is too old; 2.06 (Linux 2.6.22) is needed",
+				    "boot protocol %u.%02u is too old; 2.06 (Linux 2.6.22) is "
+				    "needed",
 				    h->version >> 8, h->version & 0xff);
 	if (!(h->loadflags & LOADED_HIGH))
 		return loader_error(l, image, -ENOTSUP, "loadflags 0x%x: a zImage; use a bzImage",
@@ -134,10 +135,12 @@ static int check_header(struct loader *l, struct linux_image *k)
 				    (unsigned long long)claimed,
 				    (unsigned long long)k->payload_size);
 	if (strlen(l->vm->config->cmdline) > h->cmdline_size)
-		return loader_error(l, image, -E2BIG, "cmdline has %zu characters, the kernel takes %u",
+		return loader_error(l, image, -E2BIG,
+				    "cmdline has %zu characters, the kernel takes %u",
 				    strlen(l->vm->config->cmdline), h->cmdline_size);
 	if (l->modules)
-		return loader_error(l, image, -EINVAL, "a Linux kernel takes no module; use initrd");
+		return loader_error(l, image, -EINVAL,
+				    "a Linux kernel takes no module; use initrd");
 	return 0;
 }
 

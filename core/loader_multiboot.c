@@ -93,11 +93,13 @@ static int claim_by_addresses(struct loader *l, struct mb_image *m)
 	u64 before = (u64)h->header_addr - h->load_addr;
 
 	if (m->header_offset + sizeof(*h) > image->size)
-		return loader_error(l, image, -EPROTO, "the multiboot header at 0x%llx is truncated",
+		return loader_error(l, image, -EPROTO,
+				    "the multiboot header at 0x%llx is truncated",
 				    (unsigned long long)m->header_offset);
 	if (h->load_addr > h->header_addr || before > m->header_offset)
 		return loader_error(l, image, -EPROTO,
-				    "load_addr 0x%x, header_addr 0x%x: the header is at 0x%llx in the file",
+				    "load_addr 0x%x, header_addr 0x%x: the header is at 0x%llx "
+				    "in the file",
 				    h->load_addr, h->header_addr,
 				    (unsigned long long)m->header_offset);
 	m->file_offset = m->header_offset - before;
@@ -106,7 +108,8 @@ static int claim_by_addresses(struct loader *l, struct mb_image *m)
 		if (h->load_end_addr < h->load_addr ||
 		    h->load_end_addr - h->load_addr > m->file_size)
 			return loader_error(l, image, -EPROTO,
-					    "load_addr 0x%x, load_end_addr 0x%x: the file has %llu bytes",
+					    "load_addr 0x%x, load_end_addr 0x%x: the file has "
+					    "%llu bytes",
 					    h->load_addr, h->load_end_addr,
 					    (unsigned long long)m->file_size);
 		m->file_size = h->load_end_addr - h->load_addr;
@@ -131,7 +134,8 @@ static int claim_kernel(struct loader *l, struct mb_image *m)
 
 	if (m->h.flags & NEED_MASK & ~NEED_KNOWN)
 		return loader_error(l, &l->kernel, -ENOTSUP,
-				    "multiboot flags 0x%x ask for what is not offered; 0 to 2 are known",
+				    "multiboot flags 0x%x ask for what is not offered; 0 to 2 "
+				    "are known",
 				    m->h.flags);
 	if (m->h.flags & NEED_VIDEO)
 		log_debug("vm %s: %s asks for a video mode; there is no display", l->vm->name,
@@ -201,7 +205,8 @@ static void write_info(struct loader *l, const struct mb_image *m)
 		loader_write(l, m->module[i], l->module[i].data, l->module[i].size);
 		write_command(l, args, LOADER_STRING_LEN, l->module[i].name, l->module[i].args);
 		list[i] = (struct mb_module){ (u32)m->module[i],
-					      (u32)(m->module[i] + l->module[i].size), (u32)args, 0 };
+					      (u32)(m->module[i] + l->module[i].size), (u32)args,
+					      0 };
 	}
 	write_command(l, LOADER_CMDLINE, PAGE_SIZE, l->kernel.name, l->vm->config->cmdline);
 	loader_write(l, strings, name, sizeof(name));

@@ -109,7 +109,8 @@ static int help_command(int argc, char **argv)
 	if (argc > 1)
 		return -EINVAL;
 	for (const struct shell_command *c = __start_shell_commands; c < __stop_shell_commands; c++)
-		log_printf("  %-12s %s\n               %s %s\n", c->name, c->help, c->name, c->usage);
+		log_printf("  %-12s %s\n               %s %s\n", c->name, c->help, c->name,
+			   c->usage);
 	return 0;
 }
 SHELL_COMMAND(help, help_command, "", "lists the commands");

@@ -111,7 +111,8 @@ static int vm_start_command(int argc, char **argv)
 		return -ENOENT;
 	}
 	if (!vm && !c->valid) {
-		log_printf("%s: its section in line %u of the configuration has an error; see log dmesg\n",
+		log_printf("%s: its section in line %u of the configuration has an error; see log "
+			   "dmesg\n",
 			   argv[2], c->line);
 		return -EACCES;
 	}
@@ -137,7 +138,8 @@ static int change(int argc, char **argv, int (*fn)(struct vm *vm))
 		return -ENOENT;
 	error = fn(vm);
 	if (error)
-		log_printf("%s: %s failed with error %d; see log dmesg\n", argv[2], argv[1], -error);
+		log_printf("%s: %s failed with error %d; see log dmesg\n", argv[2], argv[1],
+			   -error);
 	return error == -EINVAL ? -EPROTO : error;
 }
 
@@ -237,7 +239,8 @@ static void stats_vcpu(const struct vcpu *v)
 {
 	log_printf("  vCPU %u: %s, on CPU %u, ran %lu ms, %lu exits\n", v->id,
 		   vcpu_state_name(v), v->cpu,
-		   (unsigned long)(tsc_to_ns(v->run_tsc) / 1000000), (unsigned long)total(v->exits));
+		   (unsigned long)(tsc_to_ns(v->run_tsc) / 1000000),
+		   (unsigned long)total(v->exits));
 }
 
 /* All vCPUs' exits added up. */
@@ -335,7 +338,8 @@ static void regs_print(const struct regs_request *r)
 	log_printf("rip %016lx  rflags %08lx  cpl %lu\n", (unsigned long)r->reg[VREG_RIP],
 		   (unsigned long)r->reg[VREG_RFLAGS], (unsigned long)r->reg[VREG_CPL]);
 	for (u32 i = 0; i < GPR_COUNT; i++)
-		log_printf("%s %016lx%s", gpr[i], (unsigned long)r->gpr[i], i % 4 == 3 ? "\n" : "  ");
+		log_printf("%s %016lx%s", gpr[i], (unsigned long)r->gpr[i],
+			   i % 4 == 3 ? "\n" : "  ");
 	log_printf("cr0 %08lx  cr2 %016lx  cr3 %016lx  cr4 %08lx  efer %04lx\n",
 		   (unsigned long)r->reg[VREG_CR0], (unsigned long)r->reg[VREG_CR2],
 		   (unsigned long)r->reg[VREG_CR3], (unsigned long)r->reg[VREG_CR4],

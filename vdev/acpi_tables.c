@@ -418,7 +418,8 @@ static struct acpi_gas io_register(u32 port, u32 bytes)
 
 static gpa_t write_facs(struct builder *b)
 {
-	struct acpi_facs *facs = (struct acpi_facs *)(b->area + ACPI_TABLES_FACS - ACPI_TABLES_BASE);
+	u8 *at = b->area + ACPI_TABLES_FACS - ACPI_TABLES_BASE;
+	struct acpi_facs *facs = (struct acpi_facs *)at;
 
 	memcpy(facs->signature, "FACS", 4);
 	facs->length = sizeof(*facs);

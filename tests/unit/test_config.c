@@ -139,7 +139,8 @@ static const struct {
 	const char *line;
 	const char *message;
 } bad_vm[] = {
-	{ "memory = 5Q", "ravelin.conf:3: memory = 5Q: not a size; use a number with K, M or G, 2M to 1T" },
+	{ "memory = 5Q",
+	  "ravelin.conf:3: memory = 5Q: not a size; use a number with K, M or G, 2M to 1T" },
 	{ "memory = ", "memory = : not a size" },
 	{ "memory = M", "memory = M: not a size" },
 	{ "memory = -1M", "not a size" },
@@ -302,9 +303,10 @@ static u32 rnd(void)
 static void test_fuzz(void **state)
 {
 	static const char *const word[] = {
-		"[host]", "[vm ", "a", "]", "\n", "=", "kernel", "memory", "cpus", "affinity", "policy",
-		"console", "com1", ",", "-", "0", "1", "255", "18446744073709551615", "M", "0x", "\"",
-		"#", ";", " ", "\t", "\r\n", "module", "escape", "ctrl-", "^]", "sev", "es", "nodbg",
+		"[host]", "[vm ", "a", "]", "\n", "=", "kernel", "memory", "cpus", "affinity",
+		"policy", "console", "com1", ",", "-", "0", "1", "255", "18446744073709551615", "M",
+		"0x", "\"", "#", ";", " ", "\t", "\r\n", "module", "escape", "ctrl-", "^]", "sev",
+		"es", "nodbg",
 		"firmware", "attach", "cmdline", "initrd", "\xff", "\0x"
 	};
 	char text[400];
