@@ -34,7 +34,7 @@ CFLAGS := -std=gnu17 -ffreestanding -O2 -g $(REPRO) $(WARN) -I. \
 	-fstack-protector-strong -mstack-protector-guard=global \
 	-fno-strict-aliasing -fno-delete-null-pointer-checks -fno-common \
 	-ffunction-sections -fdata-sections $(EXTRA_CFLAGS)
-LDFLAGS := -nostdlib -static -T linker.ld --gc-sections --build-id=none --orphan-handling=error \
+LDFLAGS := -nostdlib -static -T linker.ld --gc-sections --build-id=none \
 	-z max-page-size=4096 -z noexecstack --fatal-warnings --no-undefined
 
 .PHONY: all help clean run iso esp check check-unit check-machine check-full check-repro check-size deps FORCE
@@ -79,16 +79,20 @@ $(O)/objects.list: FORCE
 	@mkdir -p $(@D)
 	@echo '$(OBJS)' | cmp -s - $@ || echo '$(OBJS)' > $@
 
-# Names of functions for back-traces: link once without, list, link again. The table is the last
-# thing in .rodata and the first link reserves nothing for it: text does not move.
-$(O)/pass1.elf: $(OBJS) linker.ld $(O)/objects.list
+# Names of functions for back-traces: link once with an empty table, list, link again. The table is
+# the last thing in .rodata: text does not move.
+$(O)/pass1.elf: $(OBJS) $(O)/symbols0.o linker.ld $(O)/objects.list
 	@echo "  LD    $@"
-	@$(LD) $(LDFLAGS) $(OBJS) -o $@
+	@$(LD) $(LDFLAGS) $(OBJS) $(O)/symbols0.o -o $@
+
+$(O)/symbols0.asm: tools/symbols.awk
+	@mkdir -p $(@D)
+	@awk -f tools/symbols.awk < /dev/null > $@
 
 $(O)/symbols.asm: $(O)/pass1.elf tools/symbols.awk
 	@$(NM) -n $< | awk -f tools/symbols.awk > $@
 
-$(O)/symbols.o: $(O)/symbols.asm
+$(O)/symbols0.o $(O)/symbols.o: %.o: %.asm
 	@$(NASM) -f elf64 --reproducible $< -o $@
 
 $(O)/ravelin.debug: $(O)/pass1.elf $(O)/symbols.o

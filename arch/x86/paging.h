@@ -106,9 +106,26 @@ extern struct pt host_pt; /* template: shared part of all CPUs' tables */
  * CPUs at once. There is no unmap: devices stay. */
 void *mmio_map(paddr_t pa, size_t size);
 void *mmio_map_wc(paddr_t pa, size_t size);
+/* To read firmware's tables: through the direct map or the image where that has all of them,
+ * else as mmio_map(). */
+const void *phys_map(paddr_t pa, size_t size);
 /* Removes a frame from the direct map or puts it back (2M pages are split), on all CPUs. */
 int direct_map_hide(paddr_t pa, u64 size);
 int direct_map_show(paddr_t pa, u64 size);
+/*
+ * Start-up, boot CPU: builds host_pt with the image (W^X) and the direct map of
+ * all RAM, and gives the page allocator the memory that nobody uses. Panics with
+ * a reason when that cannot be.
+ */
+struct boot_info;
+void hostmem_init(const struct boot_info *bi);
+/* After the switch to CPU space: RAM above 4 GiB goes to the page allocator too. */
+void hostmem_add_high(const struct boot_info *bi);
+/* Makes a CPU's private area and its page tables; *cr3 is below 4 GiB. -ENOMEM. */
+int hostmem_cpu_space(paddr_t *cr3);
+/* All CPUs are up: hides private frames from the direct map, checks W^X of all that is mapped.
+ * Returns the number of pages that break a rule (logged). */
+u32 hostmem_seal(void);
 /* All CPUs' TLBs, global entries too. Interrupts on, not from a handler. */
 void tlb_flush_all(void);
 void tlb_flush_local(void);

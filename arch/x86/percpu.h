@@ -86,6 +86,9 @@ struct cpu {
 	u32 call_seq, call_done;
 } __aligned(64);
 
+/* Every CPU, on its own area: number, GDT, TSS. */
+void percpu_init(u32 id, u32 apic_id);
+
 extern struct cpu cpus[CPU_MAX];
 extern u32 cpu_count; /* CPUs online; numbers 0..cpu_count-1 */
 

@@ -10,7 +10,6 @@
 #define VECTOR_TIMER 0xf0
 #define VECTOR_KICK 0xf1 /* leave guest mode and look at the hazards: core's kick_interrupt() */
 #define VECTOR_CALL 0xf2 /* smp_call() */
-#define VECTOR_STOP 0xf3 /* halt for ever */
 #define VECTOR_ERROR 0xfe
 #define VECTOR_SPURIOUS 0xff
 
@@ -42,8 +41,11 @@ typedef bool (*trap_hook_t)(struct trap_frame *f);
 void nmi_hook(trap_hook_t fn);
 void mce_hook(trap_hook_t fn);
 
-/* Boot CPU: builds the IDT; every CPU loads it (cpu_setup()). */
+/* Boot CPU: builds the IDT. Every CPU loads it. */
 void traps_init(void);
+void traps_load(void);
+/* From now on an NMI halts the CPU that takes it. For smp_stop_others(). */
+void traps_stop_cpus(void);
 /* Entry point of a vector, for a backend that must call a handler without taking the interrupt. */
 u64 trap_entry(u8 vector);
 /* What the entry code calls. */
