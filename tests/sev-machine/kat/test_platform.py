@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Platform commands: states, INIT, INIT_EX, flush rules, identity and firmware."""
 import struct
+import subprocess
 
 import pytest
 
-from machine import COMMANDS, Psp
+from machine import COMMANDS, Psp, default_qemu
 
 UNINIT, INIT, WORKING = 0, 1, 2
 
@@ -96,6 +97,19 @@ def test_init_needs_syscfg(machines):
     psp = Psp(machines(memory="mem-encrypt=off"))
     assert psp.init() == "HWERROR_PLATFORM"
     assert psp.status()["state"] == UNINIT
+
+
+def test_init_needs_sev(machines):
+    psp = Psp(machines(memory="sev=off,sev-es=off"))
+    assert psp.init() == "UNSUPPORTED"
+
+
+def test_processor_needs_memory_encryption(rom):
+    done = subprocess.run([default_qemu(), "-M", "q35", "-accel", "tcg,thread=single", "-nodefaults",
+                           "-display", "none", "-bios", rom, "-device", "sev-psp"],
+                          capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "add -object sev-memory" in done.stderr
 
 
 def test_init_ex_arguments(psp):
