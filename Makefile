@@ -144,17 +144,17 @@ $(O)/ravelin.efi: $(O)/ravelin.so
 # --- boot media --------------------------------------------------------------------------------
 
 # CONF: the configuration; FILES: what it names. Both land beside each other.
-CONF ?=
+CONF ?= /dev/null
 FILES ?=
-MEDIA_FILES = $(if $(CONF),$(CONF)) $(FILES)
+MEDIA_FILES = $(foreach f,$(FILES),$(notdir $(f))=$(f))
 
 esp: $(O)/esp.img
-$(O)/esp.img: $(O)/ravelin.efi tools/mkesp.sh FORCE
-	@sh tools/mkesp.sh $@ $(O)/ravelin.efi $(if $(CONF),$(CONF),-) $(FILES)
+$(O)/esp.img: $(O)/ravelin.efi tests/images/media.py FORCE
+	@$(PYTHON) tests/images/media.py esp $@ $< $(CONF) $(MEDIA_FILES)
 
 iso: $(O)/ravelin.iso
-$(O)/ravelin.iso: $(O)/ravelin.elf $(O)/ravelin.efi tools/mkiso.sh FORCE
-	@sh tools/mkiso.sh $@ $(O)/ravelin.elf $(if $(CONF),$(CONF),-) $(FILES)
+$(O)/ravelin.iso: $(O)/ravelin.elf tests/images/media.py FORCE
+	@$(PYTHON) tests/images/media.py iso $@ $< $(CONF) $(MEDIA_FILES)
 
 # --- tests -------------------------------------------------------------------------------------
 
