@@ -97,7 +97,9 @@ common32:
 .here:
 	pop esi
 	sub esi, REL(.here)		; ESI = load address
+	mov edi, ebx			; CPUID overwrites it
 	call check_cpu
+	mov ebx, edi
 
 	; Tables are adjacent: pml4, pdpt_low, pdpt_high, pd_high, pd_cpu, pt_cpu, pd_low[4].
 	lea edi, [esi + REL(boot_tables)]

@@ -66,6 +66,8 @@ static void __noreturn machine_main(void)
 	cpu_setup();
 	hostmem_add_high(boot_info);
 	(void)acpi_init(boot_info->rsdp); /* logged; without tables there is one CPU */
+	if (acpi.has_8259)
+		pic_mask();
 	if (lapic_init() != 0)
 		panic("start: this machine has no local APIC");
 	if (tsc_init() != 0)

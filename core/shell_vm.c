@@ -352,13 +352,13 @@ static void regs_print(const struct regs_request *r)
 
 static int vm_regs_command(int argc, char **argv)
 {
-	struct regs_request r = { 0 };
+	static struct regs_request r; /* read by another CPU: not on the stack */
 	struct vm *vm;
 
 	if (argc < 3 || argc > 4)
 		return -EINVAL;
 	vm = need_vm(argv[2]);
-	r.v = vm ? need_vcpu(vm, argc, argv) : NULL;
+	r = (struct regs_request){ .v = vm ? need_vcpu(vm, argc, argv) : NULL };
 	if (!r.v)
 		return -ENOENT;
 	if (smp_call(r.v->cpu, regs_collect, &r))

@@ -34,8 +34,7 @@ static void reg_write(u32 i, u32 reg, u32 value)
 	mmio_write32(regs[i] + IOWIN, value);
 }
 
-/* The 8259 pair is masked: interrupts come by the I/O APIC. */
-static void mask_8259(void)
+void pic_mask(void)
 {
 	outb(0x21, 0xff);
 	outb(0xa1, 0xff);
@@ -43,8 +42,6 @@ static void mask_8259(void)
 
 void ioapic_init(void)
 {
-	if (acpi.has_8259)
-		mask_8259();
 	for (u32 i = 0; i < acpi.ioapics; i++) {
 		regs[i] = mmio_map(acpi.ioapic[i].base, 0x20);
 		if (regs[i] == NULL)

@@ -4,7 +4,10 @@
 
 #include "core/types.h"
 
-/* The machine's I/O APICs, as ACPI lists them. Masks all pins; the 8259s too. */
+/* Masks the 8259 pair: interrupts come by the I/O APIC. Before the local APIC stops listening to
+ * it, or a CPU may be left with a request that nobody answers for. */
+void pic_mask(void);
+/* The machine's I/O APICs, as ACPI lists them. Masks all pins. */
 void ioapic_init(void);
 /* Sends an ISA interrupt (with ACPI's override) to a vector on CPU 0. -ENODEV: no such pin. */
 int ioapic_route_isa(u8 irq, u8 vector);

@@ -7,6 +7,7 @@
 #include "arch/x86/tsc.h"
 #include "core/errno.h"
 #include "core/log.h"
+#include "core/panic.h"
 #include "core/main.h"
 #include "core/string.h"
 #include "drivers/acpi.h"
@@ -46,6 +47,7 @@ int smp_call(u32 cpu, void (*fn)(void *arg), void *arg)
 		irq_restore(flags);
 		return 0;
 	}
+	ASSERT((u64)arg < PERCPU_BASE); /* mapped there, too */
 	/* Interrupts stay on: two CPUs that call each other both get served. */
 	spin_lock(&call_lock);
 	c->call_fn = fn;

@@ -10,7 +10,8 @@ int smp_prepare(void);
 u32 smp_start(void);
 
 /*
- * Runs fn(arg) on a CPU (interrupts off there) and waits until it is done. On
+ * Runs fn(arg) on a CPU (interrupts off there) and waits until it is done; arg must not point into
+ * the stack, which each CPU has at the same address for itself. On
  * the own CPU a plain call. Interrupts on, no lock held that an interrupt
  * handler takes. -EINVAL: no such CPU.
  */

@@ -61,7 +61,6 @@ static u64 by_pm_timer(void)
 		return 0;
 	b = pm_sample();
 	moved = (b.count - a.count) & 0xffffff;
-	/* 50 ms of ticks times 3.6 MHz fit 64 bits up to 100 GHz. */
 	return (b.tsc - a.tsc) * PM_TIMER_HZ / moved / 1000;
 }
 
@@ -107,7 +106,7 @@ int tsc_init(void)
 		return -ENODEV;
 	}
 	tsc_to_ns_mult = (1000000UL << 32) / tsc_khz;
-	ns_to_tsc_mult = (tsc_khz << 32) / 1000000UL; /* fits: the rate is far below 2^32 kHz */
+	ns_to_tsc_mult = (tsc_khz << 32) / 1000000UL;
 	tsc_start = rdtsc();
 	log_info("tsc: %lu.%03lu MHz by %s%s", tsc_khz / 1000, tsc_khz % 1000, sources[i - 1].name,
 		 cpu_features.tsc_invariant ? ", invariant" : "");

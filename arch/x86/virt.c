@@ -38,8 +38,10 @@ static void disable_here(void *arg)
 
 static int enable_everywhere(const struct virt_backend *backend)
 {
-	struct enable_request req = { .backend = backend };
+	/* Not on the stack: that is this CPU's own and is not there for the others. */
+	static struct enable_request req;
 
+	req = (struct enable_request){ .backend = backend };
 	smp_call_all(enable_here, &req);
 	if (req.enabled == cpu_count)
 		return 0;
