@@ -7,14 +7,14 @@ struct symbol {
 	u32 offset; /* from IMAGE_BASE, ascending */
 	u32 name;   /* in symbol_names */
 };
-extern const u32 symbol_count __weak;
-extern const struct symbol symbol_table[] __weak;
-extern const char symbol_names[] __weak;
+extern const u32 symbol_count;
+extern const struct symbol symbol_table[];
+extern const char symbol_names[];
 extern const char text_start[], text_end[];
 
 const char *symbol_name(u64 address, u64 *offset)
 {
-	u32 low = 0, high = &symbol_count == NULL ? 0 : symbol_count;
+	u32 low = 0, high = symbol_count;
 
 	*offset = 0;
 	if (address < (u64)text_start || address >= (u64)text_end || high == 0)
