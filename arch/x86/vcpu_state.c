@@ -161,10 +161,19 @@ static void fpu_restore(struct fpu_area *a)
 		__asm__ volatile("fxrstor64 (%0)" : : "r"(a) : "memory");
 }
 
+/* The register itself is what counts: there are CPUs (emulated ones) that let a guest's XSETBV
+ * pass though its intercept is set. */
+static void read_back_xcr0(struct vcpu *v)
+{
+	if (state_cpu.xcr0_mask != 0)
+		state_cpu.xcr0 = v->guest_xcr0 = xgetbv(0);
+}
+
 static void save(struct vcpu *v)
 {
 	struct fpu_area *a = v->fpu;
 
+	read_back_xcr0(v);
 	fpu_save(a);
 	v->dr[0] = read_dr0();
 	v->dr[1] = read_dr1();
@@ -197,8 +206,10 @@ static void put_call(void *arg)
 
 static void drop_call(void *arg)
 {
-	if (state_cpu.owner == arg)
+	if (state_cpu.owner == arg) {
+		read_back_xcr0(arg);
 		state_cpu.owner = NULL;
+	}
 }
 
 /* Runs fn on the CPU that has v's registers, if one has. */
@@ -272,6 +283,13 @@ void vcpu_state_reset(struct vcpu *v, bool init)
 	v->guest_xcr0 = XCR0_RESET;
 	v->msr_tsc_aux = 0;
 	v->xss = 0;
+}
+
+u64 vcpu_state_xcr0(struct vcpu *v)
+{
+	if (state_cpu.owner == v)
+		read_back_xcr0(v);
+	return v->guest_xcr0;
 }
 
 void vcpu_state_set_xcr0(struct vcpu *v, u64 value)

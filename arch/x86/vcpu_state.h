@@ -31,6 +31,8 @@ void vcpu_state_load(struct vcpu *v);
 /* Writes the state back to *v if this CPU has it. */
 void vcpu_state_put(struct vcpu *v);
 
+/* The guest's XCR0. v runs on this CPU, or its state is not in any other CPU's registers. */
+u64 vcpu_state_xcr0(struct vcpu *v);
 /* v runs on this CPU and changes a register; the value has been checked. */
 void vcpu_state_set_xcr0(struct vcpu *v, u64 value);
 void vcpu_state_set_tsc_aux(struct vcpu *v, u64 value);
