@@ -274,10 +274,8 @@ static void dynamic_basic(struct vcpu *v, u32 leaf, u32 subleaf, struct cpuid_en
 		s = find_subleaf(&v->cpuid, leaf, subleaf);
 		if (s != NULL)
 			*out = *s;
-		if (leaf == 0xd && subleaf == 0 && s != NULL)
-			out->ebx = xsave_size(&v->cpuid, v->guest_xcr0);
-		if (leaf == 0xd && subleaf == 1 && s != NULL)
-			out->ebx = xsave_size(&v->cpuid, v->guest_xcr0);
+		if (leaf == 0xd && subleaf <= 1 && s != NULL)
+			out->ebx = xsave_size(&v->cpuid, vcpu_state_xcr0(v));
 	}
 }
 

@@ -46,9 +46,28 @@ static bool types_valid(u64 value, bool pat)
 	return true;
 }
 
-void vm_msrs_reset(struct vm_msrs *m)
+#define ALL_WB 0x0606060606060606UL
+#define MTRR_ENABLED (BIT(10) | BIT(11)) /* FE and E */
+#define MTRR_MASK_VALID BIT(11)
+#define MTRR_VIDEO 2 /* index of the fixed ranges at 0xa0000 */
+
+/* RAM is write-back; the gigabyte below 4 GiB, where devices are, and video memory uncached. */
+static void mtrr_firmware(struct vm_msrs *m)
+{
+	u64 address = BIT(MIN(cpu_features.phys_bits, 52U)) - 1;
+
+	for (u32 i = 0; i < MTRR_FIXED; i++)
+		m->mtrr_fixed[i] = i == MTRR_VIDEO ? 0 : ALL_WB;
+	m->mtrr_var[0] = VM_LOW_MAX;
+	m->mtrr_var[1] = (address & ~(GIB(1) - 1)) | MTRR_MASK_VALID;
+	m->mtrr_def_type = MTRR_ENABLED | PAT_WB;
+}
+
+void vm_msrs_reset(struct vm_msrs *m, bool firmware)
 {
 	memset(m, 0, sizeof(*m));
+	if (firmware)
+		mtrr_firmware(m);
 	m->hwcr = HWCR_TSC_FREQ_SEL;
 	m->misc_enable = MISC_ENABLE_FIXED;
 }

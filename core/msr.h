@@ -27,6 +27,7 @@ struct vm_msrs {
 	u64 misc_enable;
 	u64 mcg_status;
 };
-void vm_msrs_reset(struct vm_msrs *m);
+/* firmware: as a PC's firmware leaves them to a kernel; else as after reset. */
+void vm_msrs_reset(struct vm_msrs *m, bool firmware);
 
 #endif

@@ -145,6 +145,16 @@ static bool take(u32 order, bool below_4g, u64 *frame)
 	return false;
 }
 
+/* A cache line a turn: as fast as the string instructions, and much faster where those are emulated. */
+static void zero(u64 *p, u64 size)
+{
+	for (u64 *end = p + size / sizeof(*p); p != end; p += 8) {
+		p[0] = p[1] = p[2] = p[3] = 0;
+		p[4] = p[5] = p[6] = p[7] = 0;
+		__asm__ volatile("" : : : "memory"); /* not a call of memset() */
+	}
+}
+
 paddr_t alloc_pages(u32 order, u32 flags)
 {
 	u64 saved, frame;
@@ -158,7 +168,7 @@ paddr_t alloc_pages(u32 order, u32 flags)
 	if (!ok)
 		return 0;
 	if ((flags & ALLOC_ZERO) != 0)
-		memset(phys_to_virt(frame << PAGE_SHIFT), 0, PAGE_SIZE << order);
+		zero(phys_to_virt(frame << PAGE_SHIFT), PAGE_SIZE << order);
 	return frame << PAGE_SHIFT;
 }
 

@@ -37,8 +37,11 @@ char *strrchr(const char *s, int c);
 /* Long runs go to the string instructions, which the CPU does in whole cache lines. */
 void *memcpy(void *dst, const void *src, size_t n)
 {
+	size_t words = n / 8;
 	void *d = dst;
 
+	n %= 8;
+	__asm__ volatile("rep movsq" : "+D"(d), "+S"(src), "+c"(words) : : "memory");
 	__asm__ volatile("rep movsb" : "+D"(d), "+S"(src), "+c"(n) : : "memory");
 	return dst;
 }
@@ -57,8 +60,14 @@ void *memmove(void *dst, const void *src, size_t n)
 
 void *memset(void *dst, int c, size_t n)
 {
+	size_t words = n / 8;
 	void *d = dst;
 
+	n %= 8;
+	__asm__ volatile("rep stosq"
+			 : "+D"(d), "+c"(words)
+			 : "a"((u8)c * 0x0101010101010101UL)
+			 : "memory");
 	__asm__ volatile("rep stosb" : "+D"(d), "+c"(n) : "a"(c) : "memory");
 	return dst;
 }

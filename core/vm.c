@@ -288,7 +288,7 @@ static int load(struct vm *vm)
 	struct guest_entry entry = { .mode = GUEST_REAL };
 	int err;
 
-	vm_msrs_reset(vm->msrs);
+	vm_msrs_reset(vm->msrs, vm->config->firmware[0] == '\0');
 	vplatform_reset(&vm->platform);
 	for (u32 i = 0; i < vm->vcpus; i++)
 		vcpu_power_on(vm->vcpu[i]);

@@ -24,6 +24,7 @@ static u32 hazards_set;
 static u64 tsc_aux_set;
 
 u64 vcpu_state_xcr0_mask(void) { return xcr0_mask; }
+u64 vcpu_state_xcr0(struct vcpu *v) { return v->guest_xcr0; }
 void vcpu_state_set_tsc_aux(struct vcpu *v, u64 value)
 {
 	tsc_aux_set = value;
@@ -67,7 +68,7 @@ static struct vcpu *make(u32 vcpus, u32 id)
 	memset(regs, 0, sizeof(regs));
 	vm->vcpus = vcpus;
 	vm->msrs = &msrs;
-	vm_msrs_reset(&msrs);
+	vm_msrs_reset(&msrs, false);
 	v->vm = vm;
 	v->id = v->apic_id = id;
 	cpuid_build(v);
@@ -269,6 +270,25 @@ static void msr_mtrr(void **state)
 	drop(v);
 }
 
+/* A kernel that is started without firmware finds what firmware would have set. */
+static void msr_mtrr_as_firmware_leaves_them(void **state)
+{
+	struct vcpu *v = make(1, 0);
+	u64 value;
+
+	assert_int_equal(rd(v, MSR_MTRR_DEF_TYPE, &value), 0);
+	assert_int_equal(value, 0); /* off at reset */
+	v->cpuid.ext[8].eax = 40;
+	vm_msrs_reset(&msrs, true);
+	assert_int_equal(rd(v, MSR_MTRR_DEF_TYPE, &value), 0);
+	assert_int_equal(value, 0xc06);
+	assert_int_equal(rd(v, MSR_MTRR_FIX16K_A0000, &value), 0);
+	assert_int_equal(value, 0); /* video memory: uncached */
+	assert_int_equal(rd(v, MSR_MTRR_PHYSBASE(0), &value), 0);
+	assert_int_equal(value, 0xc0000000);
+	drop(v);
+}
+
 static void msr_tsc(void **state)
 {
 	struct vcpu *v = make(1, 0);
@@ -335,6 +355,7 @@ int main(void)
 		cmocka_unit_test_setup(msr_efer, setup),
 		cmocka_unit_test_setup(msr_pat, setup),
 		cmocka_unit_test_setup(msr_mtrr, setup),
+		cmocka_unit_test_setup(msr_mtrr_as_firmware_leaves_them, setup),
 		cmocka_unit_test_setup(msr_tsc, setup),
 		cmocka_unit_test_setup(msr_lapic_goes_to_lapic, setup),
 		cmocka_unit_test_setup(msr_vendors_apart, setup),
