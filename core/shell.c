@@ -103,14 +103,29 @@ bool shell_number(const char *s, u64 *value)
 	return true;
 }
 
+/* The first command in the alphabet after name, NULL at the end. */
+static const struct shell_command *after(const char *name)
+{
+	const struct shell_command *first = NULL;
+
+	for (const struct shell_command *c = __start_shell_commands; c < __stop_shell_commands; c++)
+		if (strcmp(c->name, name) > 0 && (!first || strcmp(c->name, first->name) < 0))
+			first = c;
+	return first;
+}
+
 static int help_command(int argc, char **argv)
 {
+	const struct shell_command *c = after("");
+
 	(void)argv;
 	if (argc > 1)
 		return -EINVAL;
-	for (const struct shell_command *c = __start_shell_commands; c < __stop_shell_commands; c++)
-		log_printf("  %-12s %s\n               %s %s\n", c->name, c->help, c->name,
-			   c->usage);
+	for (; c; c = after(c->name)) {
+		log_printf("  %-12s %s\n", c->name, c->help);
+		if (c->usage[0])
+			log_printf("               %s %s\n", c->name, c->usage);
+	}
 	return 0;
 }
 SHELL_COMMAND(help, help_command, "", "lists the commands");

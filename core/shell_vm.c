@@ -291,12 +291,33 @@ static int vm_stats_command(int argc, char **argv)
 	return 0;
 }
 
+/* On the vCPU's own CPU, which alone writes the counters. */
+static void counters_clear(void *arg)
+{
+	struct vcpu *v = arg;
+
+	memset(v->exits, 0, sizeof(v->exits));
+	memset(v->cycles, 0, sizeof(v->cycles));
+}
+
+/* Counts start again, so that cycles and exits are of the same time. */
+static void timing_on(void)
+{
+	__atomic_or_fetch(&trace_flags, TRACE_TIMING, __ATOMIC_RELEASE);
+	for (u32 i = 0; i < VM_MAX; i++) {
+		struct vm *vm = vm_get(i);
+
+		for (u32 j = 0; vm && j < vm->vcpus; j++)
+			smp_call(vm->vcpu[j]->cpu, counters_clear, vm->vcpu[j]);
+	}
+}
+
 static int vm_timing_command(int argc, char **argv)
 {
 	if (argc != 3)
 		return -EINVAL;
 	if (!strcmp(argv[2], "on"))
-		__atomic_or_fetch(&trace_flags, TRACE_TIMING, __ATOMIC_RELEASE);
+		timing_on();
 	else if (!strcmp(argv[2], "off"))
 		__atomic_and_fetch(&trace_flags, ~TRACE_TIMING, __ATOMIC_RELEASE);
 	else
@@ -444,8 +465,9 @@ static int vm_command(int argc, char **argv)
 	return -EINVAL;
 }
 SHELL_COMMAND(vm, vm_command,
-	      "list | start|stop|reset|destroy|button NAME | console NAME [1|2] | stats [NAME] | "
-	      "timing on|off | nmi NAME [VCPU] | regs NAME [VCPU] | peek NAME ADDRESS [LENGTH]",
+	      "list | start|stop|reset|destroy|button NAME | console NAME [1|2]\n"
+	      "                  stats [NAME] | timing on|off | nmi NAME [VCPU]\n"
+	      "                  regs NAME [VCPU] | peek NAME ADDRESS [LENGTH]",
 	      "virtual machines");
 
 /* ---- stress ---- */

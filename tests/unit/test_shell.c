@@ -120,6 +120,9 @@ static void test_help(void **state)
 	assert_non_null(strstr(screen, "probe"));
 	assert_non_null(strstr(screen, "for the test"));
 	assert_non_null(strstr(screen, "lists the commands"));
+	assert_true(strstr(screen, "  help ") < strstr(screen, "  probe "));
+	assert_true(strstr(screen, "  probe ") < strstr(screen, "  take "));
+	assert_null(strstr(strstr(screen, "  take ") + 1, "  probe "));
 	screen[0] = '\0';
 	type("help me\r");
 	assert_non_null(strstr(screen, "usage: help"));
