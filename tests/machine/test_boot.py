@@ -8,7 +8,7 @@ import pytest
 from harness import (DOORS, Machine, host_section, linux_files, linux_vm)
 
 KERNELS = ("6.1", "6.12")
-BAD = r"Kernel panic|RV-FAIL|BUG:|^\[.*error: |soft lockup|rcu.*stall"
+BAD = r"Kernel panic|RV-FAIL|BUG:|^\[ *\d+\.\d+\] error: |soft lockup|rcu.*stall"
 
 # Every pair of two factors' values is in one of these rows.
 PAIRWISE = [
