@@ -27,6 +27,9 @@ typedef struct SevCpu {
 
 extern SevCpu sev_cpus[SEV_MAX_CPUS];
 
+/* CPUs that the machine has, by index. */
+int sev_cpu_count(void);
+
 /* Test hooks that the test port arms; each acts once. */
 extern int sev_arm_vmsa_flip;         /* bit number in the VMSA, or -1 */
 extern int sev_arm_exit_code;         /* exit code, or -1 */

@@ -295,7 +295,10 @@ static void load_type_b(CPUX86State *env, const uint8_t *img)
     env->sysenter_eip = ldq_le_p(img + VMSA_STAR + 56);
     env->xss = ldq_le_p(img + VMSA_XSS);
     env->xcr0 = ldq_le_p(img + VMSA_XCR0) | XSTATE_FP_MASK;
-    env->pkru = ldl_le_p(img + VMSA_PKRU);
+    if (env->pkru != ldl_le_p(img + VMSA_PKRU)) {
+        env->pkru = ldl_le_p(img + VMSA_PKRU);
+        tlb_flush(env_cpu(env)); /* the TLB caches what PKRU allows */
+    }
     env->tsc_aux = ldl_le_p(img + VMSA_TSC_AUX);
     for (int r = 0; r < CPU_NB_REGS; r++) {
         if (gpr_offset(r) && !(sev_mutation(SEV_M_NO_TYPE_B) && img != cpu_of(env)->vmsa)) {
@@ -303,7 +306,6 @@ static void load_type_b(CPUX86State *env, const uint8_t *img)
         }
     }
     cpu_sync_avx_hflag(env);
-    tlb_flush(env_cpu(env)); /* PKRU is part of what the TLB caches */
 }
 
 static void save_type_b(CPUX86State *env, uint8_t *img)
@@ -490,7 +492,7 @@ static void check_tlb_flush(CPUX86State *env, SevCpu *c)
     bool moved = false;
 
     if (ctl == TLB_CONTROL_DO_NOTHING) {
-        for (int i = 0; i < SEV_MAX_CPUS; i++) {
+        for (int i = 0; i < sev_cpu_count(); i++) {
             moved |= &sev_cpus[i] != c && sev_cpus[i].last_vmcb[c->asid] == env->vm_vmcb;
         }
         if (c->last_vmcb[c->asid] != env->vm_vmcb || moved) {
@@ -499,7 +501,7 @@ static void check_tlb_flush(CPUX86State *env, SevCpu *c)
                           moved ? "it ran on another CPU" : "another VMCB");
         }
     }
-    for (int i = 0; i < SEV_MAX_CPUS; i++) {
+    for (int i = 0; i < sev_cpu_count(); i++) {
         if (sev_cpus[i].last_vmcb[c->asid] == env->vm_vmcb) {
             sev_cpus[i].last_vmcb[c->asid] = 0;
         }

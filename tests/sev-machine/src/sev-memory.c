@@ -16,6 +16,7 @@
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
 #include "qemu/main-loop.h"
+#include "qemu/units.h"
 #include "qapi/error.h"
 #include "qapi/visitor.h"
 #include "qom/object_interfaces.h"
@@ -26,6 +27,7 @@
 #include "exec/cputlb.h"
 #include "hw/boards.h"
 #include "hw/core/cpu.h"
+#include "hw/i386/x86.h"
 #include "hw/qdev-core.h"
 #include "system/reset.h"
 #include "system/system.h"
@@ -90,6 +92,7 @@ static uint64_t pages_not_raw;
 static uint64_t live_vmsas;
 static uint8_t *ram_host;
 static RAMBlock *ram_block;
+static uint64_t low_ram_end;
 static SevAsid *asids;
 static QCryptoCipher *host_cipher;
 static uint32_t epoch = 1;
@@ -139,6 +142,11 @@ static const char *const violation_names[SEV_V_COUNT] = {
 const SevConfig *sev_config(void)
 {
     return machine ? &machine->cfg : &config_off;
+}
+
+int sev_cpu_count(void)
+{
+    return current_machine->smp.max_cpus;
 }
 
 /* ---- reports ----------------------------------------------------------------------------- */
@@ -318,12 +326,14 @@ static bool find_ram(void)
         return true;
     }
     mr = current_machine ? current_machine->ram : NULL;
-    if (!mr || !mr->ram_block) {
+    if (!mr || !mr->ram_block || !object_dynamic_cast(OBJECT(current_machine), TYPE_X86_MACHINE) ||
+        !X86_MACHINE(current_machine)->below_4g_mem_size) {
         return false;
     }
     ram_block = mr->ram_block;
     ram_host = memory_region_get_ram_ptr(mr);
     page_count = DIV_ROUND_UP(memory_region_size(mr), PAGE_BYTES);
+    low_ram_end = X86_MACHINE(current_machine)->below_4g_mem_size;
     pages = g_new0(SevPage, page_count);
     return true;
 }
@@ -342,6 +352,16 @@ static bool ram_offset(hwaddr pa, uint64_t *offset)
                                  MEMTXATTRS_UNSPECIFIED);
     *offset = xlat;
     return mr == current_machine->ram;
+}
+
+/* The same for the CPU's fast way: low RAM above the legacy area lies at its own address. */
+static bool ram_offset_fast(hwaddr pa, uint64_t *offset)
+{
+    if (pa >= MiB && pa < low_ram_end) {
+        *offset = pa;
+        return true;
+    }
+    return ram_offset(pa, offset);
 }
 
 static hwaddr c_bit(void)
@@ -453,14 +473,17 @@ void sev_page_enter(int cpu, hwaddr pa, SevKey key, int access, int *prot)
     if (!k && !pages_not_raw && !tmr_protected && !live_vmsas && machine->cfg.coherent) {
         return;
     }
-    if (!ram_offset(pa, &off)) {
+    if (!ram_offset_fast(pa, &off)) {
         return;
     }
     if (tmr_protected && in_tmr(pa & ~0xfffull, PAGE_BYTES)) {
         sev_violation(SEV_V_TMR_ACCESS, "CPU %d touches 0x%" HWADDR_PRIx " in the TMR", cpu, pa);
     }
-    QEMU_LOCK_GUARD(&page_lock);
     p = &pages[off / PAGE_BYTES];
+    if (p->key == k && !p->vmsa && machine->cfg.coherent) {
+        return;
+    }
+    QEMU_LOCK_GUARD(&page_lock);
     check_key_change(off / PAGE_BYTES, k, "a CPU");
     flip(off / PAGE_BYTES, k);
     if (p->vmsa || !machine->cfg.coherent) {
@@ -511,9 +534,11 @@ void sev_bus_access_slow(RAMBlock *block, uint64_t offset, uint64_t len)
         sev_violation(SEV_V_TMR_ACCESS, "bus access to RAM offset 0x%" PRIx64 " in the TMR",
                       offset);
     }
-    QEMU_LOCK_GUARD(&page_lock);
     for (uint64_t pfn = offset / PAGE_BYTES; pfn <= (offset + len - 1) / PAGE_BYTES; pfn++) {
-        flip(pfn, k);
+        if (pages[pfn].key != k) {
+            QEMU_LOCK_GUARD(&page_lock);
+            flip(pfn, k);
+        }
     }
 }
 
@@ -693,7 +718,7 @@ void sev_asid_note_run(uint32_t asid)
 
 bool sev_asid_running(uint32_t asid)
 {
-    for (int i = 0; i < SEV_MAX_CPUS; i++) {
+    for (int i = 0; i < sev_cpu_count(); i++) {
         if (sev_cpus[i].asid == asid) {
             return true;
         }
@@ -914,6 +939,10 @@ static void machine_done(Notifier *n, void *data)
 {
     if (qemu_tcg_mttcg_enabled()) {
         error_report("sev-memory needs -accel tcg,thread=single");
+        exit(1);
+    }
+    if (sev_cpu_count() > SEV_MAX_CPUS) {
+        error_report("sev-memory: at most %d CPUs", SEV_MAX_CPUS);
         exit(1);
     }
     if (!find_ram()) {
