@@ -163,6 +163,17 @@ static void advance(struct fake_vm *vm, struct random *r, u32 cpus)
 	assert_true(vm->host.fired - before <= (cpus + 2) * (ns / 20000 + 2) + 2);
 }
 
+/* No path leaves a device locked, or unlocks it twice. */
+static void check_locks(const struct fake_vm *vm, const struct vlapic *l)
+{
+	const struct vdev_platform *p = &vm->p;
+
+	assert_false(spin_is_locked(&p->pic.lock) || spin_is_locked(&p->ioapic.lock) ||
+		     spin_is_locked(&p->pit.lock) || spin_is_locked(&p->rtc.lock) ||
+		     spin_is_locked(&p->uart[0].lock) || spin_is_locked(&p->uart[1].lock) ||
+		     spin_is_locked(&p->pm.lock) || spin_is_locked(&l->timer_lock));
+}
+
 void vdev_fuzz(u64 seed, u32 steps, u32 cpus)
 {
 	struct random r = { seed ? seed : 1 };
@@ -185,6 +196,7 @@ void vdev_fuzz(u64 seed, u32 steps, u32 cpus)
 			if (below(&r, 500) == 0)
 				vlapic_reset(l, below(&r, 2));
 		}
+		check_locks(vm, l);
 	}
 	for (u32 i = 0; i < cpus; i++)
 		check_lapic(&vm->lapic[i]);

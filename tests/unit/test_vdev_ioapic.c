@@ -238,7 +238,9 @@ static void pic_through_the_ioapic(void **state)
 	outb(vm, 0x21, 0x01);
 	outb(vm, 0x21, 0x00);
 	route(0, 0x700, 1); /* ExtINT to CPU 1 */
+	fake_kicks_clear(&vm->host);
 	vplatform_irq(&vm->p, 3, true);
+	assert_int_equal(fake_kicks(&vm->host, 1, VDEV_KICK_IRQ), 1);
 	assert_int_equal(vlapic_pending(&vm->lapic[0]), -1);
 	assert_int_equal(take(1), 0x23);
 	assert_int_equal(take(1), -1);

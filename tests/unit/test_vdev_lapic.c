@@ -3,6 +3,9 @@
 // sources: vdev/uart.c vdev/acpi_pm.c vdev/platform.c tests/unit/fake_vdev_host.c
 #include "tests/unit/fake_vdev_host.h"
 
+#include <pthread.h>
+#include <sched.h>
+
 #include "core/errno.h"
 
 /* Offsets and values are those of the SDM, vol. 3A, chapter 11. */
@@ -253,6 +256,23 @@ static void icr_shorthands(void **state)
 	stop();
 }
 
+static void all_64_processors(void **state)
+{
+	start(64);
+	wr(63, ICR, 0xC4070);
+	for (u32 i = 0; i < 63; i++)
+		assert_int_equal(vlapic_accept(&vm->lapic[i]), 0x70);
+	assert_int_equal(vlapic_accept(&vm->lapic[63]), -1);
+	for (u32 i = 0; i < 64; i++)
+		wr(i, SVR, 0xFF);
+	struct apic_message m = { .dest = 0xFF, .mode = APIC_LOWEST, .vector = 0x80 };
+	assert_int_equal(vlapic_send(&vm->p, &m), 0);
+	m.dest = 64;
+	m.mode = APIC_FIXED;
+	assert_int_equal(vlapic_send(&vm->p, &m), 0);
+	stop();
+}
+
 static void icr_start_up(void **state)
 {
 	start(2);
@@ -371,6 +391,8 @@ static void errors(void **state)
 	assert_int_equal(rd(0, ESR), 0); /* not before a write */
 	wr(0, ESR, 0);
 	assert_int_equal(rd(0, ESR), 0x20);
+	wr(1, ESR, 0);
+	assert_int_equal(rd(1, ESR), 0); /* it was not sent at all */
 	assert_int_equal(vlapic_accept(&vm->lapic[0]), 0xFE);
 	wr(0, EOI, 0);
 	wr(0, ESR, 0);
@@ -425,6 +447,7 @@ static void timer_one_shot(void **state)
 	assert_int_equal(vlapic_pending(&vm->lapic[0]), -1);
 	fake_advance(&vm->host, 1);
 	assert_int_equal(rd(0, TMCCT), 0);
+	assert_int_equal(rd(0, TMR + 0x30), 0);
 	assert_int_equal(vlapic_accept(&vm->lapic[0]), 0x60);
 	wr(0, EOI, 0);
 	fake_advance(&vm->host, 1000000000);
@@ -491,6 +514,10 @@ static void timer_periodic(void **state)
 	assert_int_equal(rd(0, TMCCT), 750000);
 	fake_advance(&vm->host, 750000);
 	assert_int_equal(vm->host.fired, fired + 2);
+	/* One shot and periodic differ only in what follows zero. */
+	wr(0, LVT_T, 0x61);
+	assert_int_equal(rd(0, TMICT), 1000000);
+	wr(0, LVT_T, 0x20061);
 	/* Masked, it counts without the host's timer. */
 	wr(0, LVT_T, 0x30061);
 	assert_null(vm->host.timers);
@@ -517,9 +544,11 @@ static void timer_too_fast(void **state)
 static void timer_deadline(void **state)
 {
 	start(1);
+	wr(0, TMICT, 1000);
 	assert_int_equal(wrmsr(0, 0x6E0, 5000), 0);
 	assert_int_equal(rdmsr(0, 0x6E0), 0); /* not in deadline mode: no effect */
 	wr(0, LVT_T, 0x40062);
+	assert_int_equal(rd(0, TMICT), 0);
 	assert_int_equal(wrmsr(0, 0x6E0, 20000), 0); /* 10 us at 2 GHz */
 	assert_int_equal(rdmsr(0, 0x6E0), 20000);
 	wr(0, TMICT, 77); /* no such timer now */
@@ -606,10 +635,12 @@ static void x2apic_transitions(void **state)
 static void x2apic_registers(void **state)
 {
 	start(40);
+	wr(37, ICR2, 0xFF000000);
 	assert_int_equal(rdmsr_fails(37, 0x802), -EINVAL); /* xAPIC mode */
 	assert_int_equal(wrmsr(37, 0x80B, 0), -EINVAL);
 	to_x2apic(37);
 	assert_int_equal(rdmsr(37, 0x802), 37);
+	assert_int_equal(rdmsr(37, 0x830), 0); /* the old destination is no id of this mode */
 	assert_int_equal(rdmsr(37, 0x803), 0x00050014);
 	assert_int_equal(rdmsr(37, 0x80D), 2U << 16 | 1U << 5); /* cluster 2, bit 5 */
 
@@ -678,8 +709,13 @@ static void init_keeps_the_mode(void **state)
 	to_x2apic(1);
 	vlapic_deliver(&vm->lapic[1], APIC_FIXED, 0x40, false);
 	assert_int_equal(vlapic_accept(&vm->lapic[1]), 0x40);
-	assert_int_equal(wrmsr(1, 0x838, 5000), 0);
+	assert_int_equal(wrmsr(1, 0x830, 0xC4043), 0);
+	assert_int_equal(wrmsr(1, 0x832, 0x40044), 0);
+	assert_int_equal(wrmsr(1, 0x6E0, 50000), 0);
+	assert_non_null(vm->host.timers);
 	vlapic_reset(&vm->lapic[1], true);
+	assert_int_equal(rdmsr(1, 0x6E0), 0);
+	assert_int_equal(rdmsr(1, 0x830), 0);
 	assert_int_equal(rdmsr(1, 0x1B), 0xFEE00C00);
 	assert_int_equal(rdmsr(1, 0x80F), 0xFF);
 	assert_int_equal(rdmsr(1, 0x80A), 0);
@@ -722,6 +758,64 @@ static void a_second_request_waits(void **state)
 	assert_int_equal(vlapic_accept(l), 0x50);
 	wr(0, EOI, 0);
 	assert_int_equal(vlapic_accept(l), -1);
+	stop();
+}
+
+/* Senders on other CPUs wait until each request was taken: a lost one would stop them. */
+#define RACE_ROUNDS 100000U
+
+struct sender {
+	pthread_t thread;
+	u8 vector;
+	u32 taken;
+};
+
+static void *send_and_wait(void *arg)
+{
+	struct sender *s = arg;
+
+	for (u32 n = 0; n < RACE_ROUNDS; n++) {
+		vlapic_deliver(&vm->lapic[0], APIC_FIXED, s->vector, n & 1);
+		for (u32 spin = 0; __atomic_load_n(&s->taken, __ATOMIC_ACQUIRE) == n; spin++) {
+			if (spin > 10000000)
+				return "lost";
+			if (spin % 1024 == 1023)
+				sched_yield();
+		}
+	}
+	return NULL;
+}
+
+static void requests_race_with_acceptance(void **state)
+{
+	/* Two in one word, one alone in its word, so that summary bits come and go. */
+	struct sender s[3] = { { .vector = 0x41 }, { .vector = 0x42 }, { .vector = 0x91 } };
+	u32 left = 3 * RACE_ROUNDS;
+
+	start(1);
+	for (u32 i = 0; i < 3; i++)
+		assert_int_equal(pthread_create(&s[i].thread, NULL, send_and_wait, &s[i]), 0);
+	for (u32 idle = 0; left > 0 && idle < 50000000; idle++) {
+		int vector = vlapic_accept(&vm->lapic[0]);
+		if (vector < 0) {
+			if (idle % 1024 == 1023)
+				sched_yield();
+			continue;
+		}
+		struct sender *from = vector == 0x41 ? &s[0] : vector == 0x42 ? &s[1] : &s[2];
+		assert_int_equal(vector, from->vector);
+		wr(0, EOI, 0);
+		__atomic_add_fetch(&from->taken, 1, __ATOMIC_RELEASE);
+		left--;
+		idle = 0;
+	}
+	for (u32 i = 0; i < 3; i++) {
+		void *result;
+		assert_int_equal(pthread_join(s[i].thread, &result), 0);
+		assert_null(result);
+	}
+	assert_int_equal(left, 0);
+	assert_int_equal(vm->lapic[0].irr_words, 0);
 	stop();
 }
 
@@ -780,6 +874,7 @@ int main(void)
 		cmocka_unit_test(software_disable),
 		cmocka_unit_test(icr_physical),
 		cmocka_unit_test(icr_shorthands),
+		cmocka_unit_test(all_64_processors),
 		cmocka_unit_test(icr_start_up),
 		cmocka_unit_test(logical_flat),
 		cmocka_unit_test(logical_cluster),
@@ -799,6 +894,7 @@ int main(void)
 		cmocka_unit_test(init_keeps_the_mode),
 		cmocka_unit_test(messages),
 		cmocka_unit_test(a_second_request_waits),
+		cmocka_unit_test(requests_race_with_acceptance),
 		cmocka_unit_test(trigger_mode_register),
 		cmocka_unit_test(virtual_wire),
 	};

@@ -270,6 +270,7 @@ static void level_triggered(void **state)
 	vplatform_irq(&vm->p, 5, true);
 	assert_int_equal(take(), 0x25);
 	outb(vm, 0x20, 0x20);
+	vplatform_irq(&vm->p, 5, true); /* still high: no edge */
 	assert_int_equal(take(), -1);
 }
 
@@ -280,6 +281,10 @@ static void poll_command(void **state)
 	pulse(6);
 	outb(vm, 0x20, 0x0C);
 	assert_int_equal(inb(vm, 0x20), 0x86);
+	pulse(0);
+	outb(vm, 0x20, 0x0C);
+	assert_int_equal(inb(vm, 0x20), 0x80);
+	outb(vm, 0x20, 0x20);
 	assert_int_equal(read_isr(0x20), 0x40);
 	assert_int_equal(take(), -1);
 }

@@ -279,6 +279,10 @@ static void alarms(void **state)
 	alarm_at(0x22, 0x13, 0x25);
 	assert_int_equal(wait_alarm(), 5);
 	assert_int_equal(wait_alarm(), 86400);
+	alarm_at(0x22, 0x15, 0x40); /* not in this minute */
+	assert_int_equal(wait_alarm(), 135);
+	alarm_at(0x22, 0x13, 0x25);
+	assert_int_equal(wait_alarm(), 86265);
 	alarm_at(0x22, 0x13, 0x20); /* five seconds ago */
 	assert_int_equal(wait_alarm(), 86395);
 	alarm_at(0xC0, 0x13, 0x20); /* each hour */

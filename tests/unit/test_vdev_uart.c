@@ -287,6 +287,24 @@ static void out2_gates_the_line(void **state)
 	assert_false(line(3));
 }
 
+static void reset_forgets_all(void **state)
+{
+	wr(1, 0x0F);
+	wr(2, 0x01);
+	wr(3, 0x03);
+	vm->host.room = 0;
+	wr(0, 'x');
+	for (u32 i = 0; i < 3; i++)
+		assert_int_equal(receive("0123456789"), 10);
+	vplatform_reset(&vm->p);
+	power_on(state);
+	wr(2, 0x01);
+	assert_int_equal(rd(5), 0x60);
+	vm->host.room = 1;
+	vplatform_console_tx_ready(&vm->p, 0);
+	assert_int_equal(vm->host.outs[0], 0);
+}
+
 static void absent_ports(void **state)
 {
 	struct vdev_host host = { .power = -1 };
@@ -313,7 +331,7 @@ int main(void)
 		T(power_on), T(plain_registers), T(sends), T(transmitter_interrupt),
 		T(back_pressure), T(receives), T(trigger_levels), T(long_input_waits_in_the_ring),
 		T(loop_back), T(modem_status), T(priorities), T(out2_gates_the_line),
-		T(absent_ports),
+		T(reset_forgets_all), T(absent_ports),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
