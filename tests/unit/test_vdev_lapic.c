@@ -3,9 +3,6 @@
 // sources: vdev/uart.c vdev/acpi_pm.c vdev/platform.c tests/unit/fake_vdev_host.c
 #include "tests/unit/fake_vdev_host.h"
 
-#include <pthread.h>
-#include <sched.h>
-
 #include "core/errno.h"
 
 /* Offsets and values are those of the SDM, vol. 3A, chapter 11. */
@@ -761,64 +758,6 @@ static void a_second_request_waits(void **state)
 	stop();
 }
 
-/* Senders on other CPUs wait until each request was taken: a lost one would stop them. */
-#define RACE_ROUNDS 100000U
-
-struct sender {
-	pthread_t thread;
-	u8 vector;
-	u32 taken;
-};
-
-static void *send_and_wait(void *arg)
-{
-	struct sender *s = arg;
-
-	for (u32 n = 0; n < RACE_ROUNDS; n++) {
-		vlapic_deliver(&vm->lapic[0], APIC_FIXED, s->vector, n & 1);
-		for (u32 spin = 0; __atomic_load_n(&s->taken, __ATOMIC_ACQUIRE) == n; spin++) {
-			if (spin > 10000000)
-				return "lost";
-			if (spin % 1024 == 1023)
-				sched_yield();
-		}
-	}
-	return NULL;
-}
-
-static void requests_race_with_acceptance(void **state)
-{
-	/* Two in one word, one alone in its word, so that summary bits come and go. */
-	struct sender s[3] = { { .vector = 0x41 }, { .vector = 0x42 }, { .vector = 0x91 } };
-	u32 left = 3 * RACE_ROUNDS;
-
-	start(1);
-	for (u32 i = 0; i < 3; i++)
-		assert_int_equal(pthread_create(&s[i].thread, NULL, send_and_wait, &s[i]), 0);
-	for (u32 idle = 0; left > 0 && idle < 50000000; idle++) {
-		int vector = vlapic_accept(&vm->lapic[0]);
-		if (vector < 0) {
-			if (idle % 1024 == 1023)
-				sched_yield();
-			continue;
-		}
-		struct sender *from = vector == 0x41 ? &s[0] : vector == 0x42 ? &s[1] : &s[2];
-		assert_int_equal(vector, from->vector);
-		wr(0, EOI, 0);
-		__atomic_add_fetch(&from->taken, 1, __ATOMIC_RELEASE);
-		left--;
-		idle = 0;
-	}
-	for (u32 i = 0; i < 3; i++) {
-		void *result;
-		assert_int_equal(pthread_join(s[i].thread, &result), 0);
-		assert_null(result);
-	}
-	assert_int_equal(left, 0);
-	assert_int_equal(vm->lapic[0].irr_words, 0);
-	stop();
-}
-
 static void trigger_mode_register(void **state)
 {
 	start(1);
@@ -894,7 +833,6 @@ int main(void)
 		cmocka_unit_test(init_keeps_the_mode),
 		cmocka_unit_test(messages),
 		cmocka_unit_test(a_second_request_waits),
-		cmocka_unit_test(requests_race_with_acceptance),
 		cmocka_unit_test(trigger_mode_register),
 		cmocka_unit_test(virtual_wire),
 	};
