@@ -7,7 +7,11 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from machine import Machine, Psp, build_rom, default_qemu  # noqa: E402
+from psp_machine import Machine, Psp, build_rom, default_qemu  # noqa: E402
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "full: only in the long check")
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 """PCI identity, registers, doorbell, polling and interrupts of the security processor."""
 import pytest
 
-from machine import BAR5, COMMANDS, RESP, Psp, Timeout
+from psp_machine import BAR5, COMMANDS, RESP, Psp, Timeout
 
 NOP = COMMANDS["NOP"]
 MSI, MSIX = 0x05, 0x11

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-import owner as o
-from machine import COMMANDS, STATUS, Psp, Timeout
+import psp_owner as o
+from psp_machine import COMMANDS, STATUS, Psp, Timeout
 
 ES = 4
 API = (1, 55, 21)

@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from machine import COMMANDS, STATUS_NAME, Psp
+from psp_machine import COMMANDS, STATUS_NAME, Psp
 
 ADDRESSES = [0, 0x100000, 0x100001, 0x110000, 0x200000, 0x200010, 0x8000000, 0x8080000, 0xFFFFFFF,
              0x10000000, 0xE0000000, 0xE0010980, 0xFEE00000, 0xFFFFFFF0, 1 << 51, 1 << 51 | 0x200000,

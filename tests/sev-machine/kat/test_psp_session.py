@@ -7,8 +7,8 @@ import struct
 from cryptography.hazmat.primitives.asymmetric import ec
 import pytest
 
-import owner as o
-from machine import Psp
+import psp_owner as o
+from psp_machine import Psp
 
 NODBG, NOKS, ES, SEV = 1, 2, 4, 32
 API = (1, 55, 21)

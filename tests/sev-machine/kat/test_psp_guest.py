@@ -6,8 +6,8 @@ import struct
 
 import pytest
 
-from machine import Psp
-from owner import launch_mac
+from psp_machine import Psp
+from psp_owner import launch_mac
 
 NODBG, NOKS, ES = 1, 2, 4
 LUPDATE, LSECRET, RUNNING = 1, 2, 3

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from machine import COMMANDS, Psp, default_qemu
+from psp_machine import COMMANDS, Psp, default_qemu
 
 UNINIT, INIT, WORKING = 0, 1, 2
 

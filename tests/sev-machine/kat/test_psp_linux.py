@@ -13,8 +13,8 @@ import sys
 
 import pytest
 
-import owner as o
-from machine import HERE, default_qemu
+import psp_owner as o
+from psp_machine import HERE, default_qemu
 
 sys.path.insert(0, os.path.join(HERE, "..", "..", "images"))
 
@@ -57,7 +57,7 @@ def kernel(request):
 def init_program(tmp_path_factory):
     path = tmp_path_factory.mktemp("init") / "init"
     subprocess.run(["cc", "-static", "-O2", "-Wall", "-Wextra", "-Werror", "-o", str(path),
-                    os.path.join(HERE, "linux-init.c")], check=True)
+                    os.path.join(HERE, "psp-linux-init.c")], check=True)
     return path.read_bytes()
 
 
@@ -157,6 +157,7 @@ def test_init_ex(kernel, init_program, tmp_path):
     assert run.chain("export")[1] != last[1]
 
 
+@pytest.mark.full
 def test_faults_reach_the_driver(kernel, init_program, tmp_path):
     """What ccp does with a processor that fails, is late, or is silent."""
     run = Run(kernel, init_program, tmp_path, psp="fault=INIT:0x18*1")
