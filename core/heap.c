@@ -95,17 +95,18 @@ static void *small_alloc(u32 class)
 	return (u8 *)s + first_piece(class) + i * piece_size(class);
 }
 
-static void small_free(void *p)
+/* NULL, or what is wrong with p. */
+static const char *small_free(void *p)
 {
 	struct slab *s = (struct slab *)((uintptr_t)p & PAGE_MASK);
 	u32 offset = (u32)((uintptr_t)p & ~PAGE_MASK);
 	u32 i;
 
 	if (s->magic != SLAB_MAGIC || s->class >= CLASSES || offset < first_piece(s->class))
-		panic("heap_free: %p is not from the heap", p);
+		return "not from the heap";
 	i = (offset - first_piece(s->class)) / piece_size(s->class);
 	if (offset % piece_size(s->class) != 0 || (s->map & BIT(i)) == 0)
-		panic("heap_free: %p is free already", p);
+		return "free already";
 	if (s->used == pieces(s->class))
 		list_add(s);
 	s->map &= ~BIT(i);
@@ -115,6 +116,7 @@ static void small_free(void *p)
 		s->magic = 0;
 		free_pages(virt_to_phys(s), ORDER_4K);
 	}
+	return NULL;
 }
 
 static u32 large_hash(u64 address)
@@ -140,7 +142,7 @@ static void *large_alloc(u32 order)
 	return NULL;
 }
 
-static void large_free(void *p)
+static const char *large_free(void *p)
 {
 	u64 address = (u64)p;
 
@@ -150,10 +152,10 @@ static void large_free(void *p)
 			free_pages(virt_to_phys(p), (u32)(large[i] & ~PAGE_MASK) - 1);
 			/* A removed mark is only needed while a probe may have to pass here. */
 			large[i] = large[(i + 1) % LARGE_SLOTS] == 0 ? 0 : 1;
-			return;
+			return NULL;
 		}
 	}
-	panic("heap_free: %p is not from the heap or free already", p);
+	return "not from the heap or free already";
 }
 
 void *heap_alloc(size_t size)
@@ -185,14 +187,14 @@ void *heap_alloc(size_t size)
 
 void heap_free(void *p)
 {
+	const char *wrong;
 	u64 flags;
 
 	if (p == NULL)
 		return;
 	flags = spin_lock_irqsave(&lock);
-	if (IS_ALIGNED((uintptr_t)p, PAGE_SIZE))
-		large_free(p);
-	else
-		small_free(p);
+	wrong = IS_ALIGNED((uintptr_t)p, PAGE_SIZE) ? large_free(p) : small_free(p);
 	spin_unlock_irqrestore(&lock, flags);
+	if (wrong != NULL)
+		panic("heap_free: %p is %s", p, wrong);
 }

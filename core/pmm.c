@@ -116,33 +116,58 @@ static bool bit_find(const struct bitmap *m, bool lowest, u64 *index)
 	return true;
 }
 
-/* Low memory is scarce: whoever does not need it gets the highest block there is. */
-static bool take(u32 order, bool below_4g, u64 *frame)
+#define FRAMES_4G (GIB(4) >> PAGE_SHIFT)
+
+/*
+ * The smallest free block that can serve. Low memory is scarce: whoever does
+ * not need it gets the highest block, and one below 4 GiB only when there is no
+ * other.
+ */
+static bool choose(u32 order, bool below_4g, u32 *block_order, u64 *index)
 {
+	bool found = false;
+
 	for (u32 o = order; o < PMM_ORDERS; o++) {
-		u64 i, f;
+		u64 i;
 
 		if (!bit_find(&maps[o], below_4g, &i))
 			continue;
-		f = i << o;
-		if (below_4g && f + BIT(order) > GIB(4) >> PAGE_SHIFT)
-			continue;
-		bit_clear(&maps[o], i);
-		/* Give back the halves that are not needed. */
-		while (o > order) {
-			o--;
-			if (below_4g) {
-				bit_set(&maps[o], (f >> o) + 1);
-			} else {
-				bit_set(&maps[o], f >> o);
-				f += BIT(o);
-			}
+		if (below_4g ? (i << o) + BIT(order) <= FRAMES_4G : i << o >= FRAMES_4G) {
+			*block_order = o;
+			*index = i;
+			return true;
 		}
-		free_frames -= BIT(order);
-		*frame = f;
-		return true;
+		if (!below_4g && !found) {
+			found = true;
+			*block_order = o;
+			*index = i;
+		}
 	}
-	return false;
+	return found;
+}
+
+/* Takes the lower end of the block for low memory, the upper end else; the rest stays free. */
+static bool take(u32 order, bool below_4g, u64 *frame)
+{
+	u64 i, f;
+	u32 o;
+
+	if (!choose(order, below_4g, &o, &i))
+		return false;
+	bit_clear(&maps[o], i);
+	f = i << o;
+	while (o > order) {
+		o--;
+		if (below_4g) {
+			bit_set(&maps[o], (f >> o) + 1);
+		} else {
+			bit_set(&maps[o], f >> o);
+			f += BIT(o);
+		}
+	}
+	free_frames -= BIT(order);
+	*frame = f;
+	return true;
 }
 
 /* A cache line a turn: as fast as the string instructions, and much faster where those are emulated. */
