@@ -4,11 +4,12 @@
 #include "core/string.h"
 
 /*
- * A firmware image at the reset vector: read-only below 4 GiB, its last 128 KiB
- * again in the BIOS area, in RAM, as a PC's chip set shadows it.
+ * A firmware image at the reset vector: read-only below 4 GiB, its last 256 KiB
+ * again in the BIOS and option-ROM areas, in RAM: the state that a PC's firmware
+ * reaches when it has told the host bridge to shadow it, which is not there.
  */
-#define SHADOW_BASE 0xE0000UL
-#define SHADOW_SIZE 0x20000UL
+#define SHADOW_BASE 0xC0000UL
+#define SHADOW_SIZE 0x40000UL
 #define ROM_MIN KIB(64)
 #define ROM_MAX MIB(16) /* stays clear of the LAPIC's page */
 

@@ -692,20 +692,20 @@ static void test_multiboot_bad(void **state)
 
 static void test_firmware(void **state)
 {
-	u8 *f = module("bios.bin", 0x40000, 0x12);
+	u8 *f = module("bios.bin", 0x80000, 0x12);
 
-	memset(f + 0x20000, 0x13, 0x20000);
+	memset(f + 0x40000, 0x13, 0x40000);
 	strcpy(cfg.firmware, "bios.bin");
 	load_ok();
 	assert_int_equal(entry.mode, GUEST_REAL);
-	assert_int_equal(rom_size, 0x40000);
+	assert_int_equal(rom_size, 0x80000);
 	assert_true(rom_gpa + rom_size == GIB(4));
-	assert_memory_equal(rom, f, 0x40000);
-	guest_filled(0xe0000, 0x100000, 0x13);
-	guest_filled(0xd0000, 0xe0000, 0xa5);
-	truncate_module(0, 0x10000); /* 64 KiB: the upper half of the area */
+	assert_memory_equal(rom, f, 0x80000);
+	guest_filled(0xc0000, 0x100000, 0x13);
+	guest_filled(0xb0000, 0xc0000, 0xa5);
+	truncate_module(0, 0x10000); /* 64 KiB: the end of the area */
 	load_ok();
-	guest_filled(0xe0000, 0xf0000, 0);
+	guest_filled(0xc0000, 0xf0000, 0);
 	guest_filled(0xf0000, 0x100000, 0x12);
 	truncate_module(0, 0xf000);
 	load_fails(-EPROTO, "bios.bin: 61440 bytes: a firmware image has 64K to 16M");
