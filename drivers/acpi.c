@@ -34,7 +34,7 @@ static u8 sum(const u8 *p, size_t n)
 /* Maps and checks a table. NULL, logged, when it is damaged. */
 static const struct acpi_header *map_table(paddr_t pa)
 {
-	const struct acpi_header *h = pa == 0 ? NULL : mmio_map(pa, sizeof(*h));
+	const struct acpi_header *h = pa == 0 ? NULL : phys_map(pa, sizeof(*h));
 	u32 length;
 
 	if (h == NULL)
@@ -45,7 +45,7 @@ static const struct acpi_header *map_table(paddr_t pa)
 			 h->signature, pa, length);
 		return NULL;
 	}
-	h = mmio_map(pa, length);
+	h = phys_map(pa, length);
 	if (h == NULL)
 		return NULL;
 	if (sum((const u8 *)h, length) != 0) {
@@ -68,7 +68,7 @@ static bool rsdp_valid(const u8 *p, size_t room)
 
 static const u8 *scan(paddr_t base, u64 size)
 {
-	const u8 *area = mmio_map(base, size);
+	const u8 *area = phys_map(base, size);
 
 	for (u64 i = 0; area != NULL && i + RSDP_SIZE <= size; i += 16)
 		if (rsdp_valid(area + i, size - i))
@@ -85,12 +85,12 @@ static const u8 *find_rsdp(paddr_t rsdp)
 	const u8 *p;
 
 	if (rsdp != 0) {
-		p = mmio_map(rsdp, RSDP_SIZE);
+		p = phys_map(rsdp, RSDP_SIZE);
 		if (p != NULL && rsdp_valid(p, RSDP_SIZE))
 			return p;
 		log_warn("acpi: the RSDP at 0x%lx is damaged; looking for another", rsdp);
 	}
-	p = mmio_map(EBDA_SEGMENT, 2);
+	p = phys_map(EBDA_SEGMENT, 2);
 	p = p == NULL ? NULL : scan((paddr_t)get16(p) << 4, 1024);
 	return p != NULL ? p : scan(BIOS_BASE, BIOS_SIZE);
 }
@@ -357,6 +357,8 @@ int acpi_init(paddr_t rsdp)
 	const u8 *p = find_rsdp(rsdp);
 	int err;
 
+	memset(&acpi, 0, sizeof(acpi));
+	table_count = 0;
 	acpi.lapic_base = 0xfee00000;
 	if (p == NULL) {
 		log_err("acpi: no RSDP found: using one CPU only");
