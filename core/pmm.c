@@ -127,6 +127,8 @@ static bool choose(u32 order, bool below_4g, u32 *block_order, u64 *index)
 {
 	bool found = false;
 
+	*block_order = 0;
+	*index = 0;
 	for (u32 o = order; o < PMM_ORDERS; o++) {
 		u64 i;
 
