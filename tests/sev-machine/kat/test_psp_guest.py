@@ -151,6 +151,15 @@ def test_asid_life_cycle(up):
     assert up.activate(handle, 1) == "SUCCESS"
 
 
+def test_activate_after_finish_makes_the_asid_valid_at_once(up):
+    handle = up.must_start(ES)
+    assert up.measure(handle)[0] == "SUCCESS"
+    assert up.finish(handle) == "SUCCESS"
+    assert up.activate(handle, 1) == "SUCCESS"
+    assert up.deactivate(handle) == "SUCCESS"
+    assert up.activate(handle, 1) == "DFFLUSH_REQUIRED"     # so it was in use
+
+
 def test_flush_does_not_clean_what_is_allocated(up):
     handle = up.running(ES, 1)
     up.flush()
