@@ -130,8 +130,9 @@ static u64 reserved_bits(const struct walk *w, u8 level, bool leaf)
 		return mask;
 	}
 	mask = high;
+	/* Bit 5 is reserved too, but QEMU's TCG marks these entries accessed in guest memory. */
 	if (w->pae_root && level == 3)
-		return mask | 0x1e6UL | (0xfffUL << 52);
+		return mask | 0x1c6UL | (0xfffUL << 52);
 	if (!w->long_mode)
 		mask |= 0x7ffUL << 52;
 	if (!(w->ctx->efer & EFER_NXE))
