@@ -527,7 +527,7 @@ void sev_bus_access_slow(RAMBlock *block, uint64_t offset, uint64_t len)
     if (!find_ram() || block != ram_block || len == 0 || (!k && !pages_not_raw && !tmr_protected)) {
         return;
     }
-    if (sev_mutation(SEV_M_DMA_DECRYPTS) && !k && !current_cpu) {
+    if (sev_mutation(SEV_M_DMA_DECRYPTS) && !k) {
         return;
     }
     if (offset_in_tmr(offset, len)) {
@@ -831,9 +831,13 @@ bool sev_vmsa_seal(hwaddr vmsa_pa, SevKey from, uint32_t asid, hwaddr slot_pa)
     uint8_t page[PAGE_BYTES];
     uint64_t sum, off;
 
-    if ((vmsa_pa & 0xfff) || !sev_mem_read(vmsa_pa, page, PAGE_BYTES, from)) {
+    if ((vmsa_pa & 0xfff) || !ram_offset(vmsa_pa, &off)) {
         return false;
     }
+    WITH_QEMU_LOCK_GUARD(&page_lock) {
+        check_key_change(off / PAGE_BYTES, asid, "the security processor");
+    }
+    sev_mem_read(vmsa_pa, page, PAGE_BYTES, from);
     stq_le_p(page + 0x380, 0);
     stq_le_p(page + 0x388, slot_pa);
     sum = cpu_to_le64(sev_vmsa_checksum(page));
@@ -841,7 +845,6 @@ bool sev_vmsa_seal(hwaddr vmsa_pa, SevKey from, uint32_t asid, hwaddr slot_pa)
         return false;
     }
     sev_mem_write(vmsa_pa, page, PAGE_BYTES, asid);
-    g_assert(ram_offset(vmsa_pa, &off));
     WITH_QEMU_LOCK_GUARD(&page_lock) {
         live_vmsas += !pages[off / PAGE_BYTES].vmsa;
         pages[off / PAGE_BYTES].vmsa = true;
