@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "arch/x86/vcpu_state.h"
 #include "arch/x86/cpu.h"
+#include "arch/x86/mitigations.h"
 #include "arch/x86/msr.h"
 #include "arch/x86/percpu.h"
 #include "arch/x86/smp.h"
-#include "core/config.h"
 #include "core/errno.h"
 #include "core/pmm.h"
 #include "core/spinlock.h"
@@ -64,13 +64,6 @@ static bool detect_tsc_aux(void)
 	       (cpuid_if(7, 0).ecx & BIT32(22)) != 0;
 }
 
-/* IBPB (APM vol. 2, 3.2.9; SDM vol. 4, IA32_PRED_CMD). */
-static bool detect_barrier(void)
-{
-	return config.host.mitigations && ((cpuid_if(0x80000008U, 0).ebx & BIT32(12)) != 0 ||
-					   (cpuid_if(7, 0).edx & BIT32(26)) != 0);
-}
-
 /* What one VM has taught the branch predictor must not steer another. */
 static void predictor_barrier(const struct vcpu *from, const struct vcpu *to)
 {
@@ -114,7 +107,7 @@ void vcpu_state_cpu_init(void)
 		area_size_init();
 	state_cpu.xcr0_mask = xcr0_mask;
 	state_cpu.has_tsc_aux = detect_tsc_aux();
-	state_cpu.barrier = detect_barrier();
+	state_cpu.barrier = mitigations.ibpb != 0;
 	write_cr0((read_cr0() | CR0_MP) & ~(CR0_TS | CR0_EM));
 	/* What the registers hold now belongs to nobody: a first value makes the copies true. */
 	if (state_cpu.has_tsc_aux) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "arch/x86/virt.h"
+#include "arch/x86/mitigations.h"
 #include "arch/x86/percpu.h"
 #include "arch/x86/smp.h"
 #include "core/errno.h"
@@ -7,7 +8,7 @@
 
 /* The choice of the backend. */
 
-static const struct virt_backend *const backends[] = { &svm_backend };
+static const struct virt_backend *const backends[] = { &svm_backend, &vmx_backend };
 
 const struct virt_backend *virt;
 
@@ -22,6 +23,7 @@ static void enable_here(void *arg)
 	struct enable_request *req = arg;
 	const char *reason = "unknown reason";
 
+	mitigations_cpu_init();
 	if (req->backend->cpu_enable(&reason) < 0) {
 		log_err("virt: CPU %u cannot use %s: %s", cpu_number(), req->backend->isa, reason);
 		return;
@@ -51,6 +53,7 @@ static int enable_everywhere(const struct virt_backend *backend)
 
 int virt_init(void)
 {
+	mitigations_init();
 	for (size_t i = 0; i < ARRAY_SIZE(backends); i++) {
 		const struct virt_backend *b = backends[i];
 		const char *reason = "unknown reason";

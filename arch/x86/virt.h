@@ -112,7 +112,7 @@ struct virt_backend {
 
 /* The backend in use; NULL until virt_init() succeeded. */
 extern const struct virt_backend *virt;
-extern const struct virt_backend svm_backend;
+extern const struct virt_backend svm_backend, vmx_backend;
 
 /*
  * Chooses the backend and enables it on all CPUs. -ENODEV when neither serves;

@@ -1,0 +1,66 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+# Build Bochs from Debian's source package: a newer one than the stable release has, without the
+# debugger, for machines with several CPUs. Prints the path of the binary as the last line. The
+# result is cached under $XDG_CACHE_HOME/ravelin (default ~/.cache/ravelin) by a key of all inputs;
+# a second run only prints the path.
+# Environment: JOBS (default: number of CPUs), BOCHS_TARBALL (a tarball already at hand).
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/ravelin
+jobs=${JOBS:-$(nproc)}
+
+say() { echo "bochs: $*" >&2; }
+die() { say "$*"; exit 1; }
+
+key=$(cat "$here/build.sh" "$here/sources" | sha256sum | cut -c1-16)
+out=$cache/bochs/$key
+if [ -x "$out/bochs" ]; then
+	say "cached: $out"
+	echo "$out/bochs"
+	exit 0
+fi
+
+# The mirror and its keys are those of this machine's own apt sources (see debian.py).
+tarball=${BOCHS_TARBALL:-}
+if [ -z "$tarball" ]; then
+	while read -r suite file sum; do
+		case $suite in '' | '#'*) continue ;; esac
+		tarball=$cache/bochs-source/$file
+		[ -f "$tarball" ] || {
+			say "fetching bochs from $suite"
+			/usr/bin/python3 "$here/../sev-machine/debian.py" source "$suite" bochs \
+				"$cache/bochs-source" >/dev/null 2>&1 ||
+				say "not all files of the source package are there; the tarball counts"
+		}
+		if [ -f "$tarball" ] && echo "$sum  $tarball" | sha256sum -c --quiet - 2>/dev/null; then
+			break
+		fi
+		say "$file: missing or wrong SHA-256; trying the next"
+		tarball=
+	done <"$here/sources"
+	[ -n "$tarball" ] || die "no usable source; see tests/bochs/sources"
+fi
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/bochs.XXXXXX")
+trap 'rm -rf "$work"' EXIT INT TERM
+say "unpacking $(basename "$tarball")"
+tar xf "$tarball" -C "$work" --strip-components=1
+cd "$work"
+say "configuring"
+./configure --enable-cpu-level=6 --enable-x86-64 --enable-smp --enable-fpu --enable-a20-pin \
+	--enable-all-optimizations --enable-vmx=2 --enable-svm --enable-avx --enable-evex \
+	--enable-protection-keys --enable-memtype --enable-monitor-mwait --enable-pci \
+	--enable-iodebug --with-nogui --with-term --disable-docbook \
+	>configure.log 2>&1 || { tail -20 configure.log >&2; die "configure failed"; }
+say "compiling with $jobs jobs (about 2 minutes on 2 cores)"
+make -j"$jobs" bochs >make.log 2>&1 ||
+	{ grep -B2 -A8 -E 'error:|Error ' make.log | head -60 >&2; die "build failed"; }
+
+mkdir -p "$out"
+cp bochs "$out/bochs.new"
+strip "$out/bochs.new"
+mv "$out/bochs.new" "$out/bochs"
+say "built: $out"
+echo "$out/bochs"
