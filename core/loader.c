@@ -267,6 +267,21 @@ static int acpi_build(struct loader *l)
 					  vm->vcpus);
 }
 
+/* What a BIOS leaves behind and kernels look for below 1 MiB: where conventional memory ends. */
+#define BDA_EBDA_SEGMENT 0x40EUL
+#define BDA_MEMORY_KIB 0x413UL
+
+static void bios_data(struct loader *l)
+{
+	u16 segment = LOADER_EBDA >> 4;
+	u16 kib = LOADER_EBDA >> 10;
+	u8 ebda_kib = (0xa0000 - LOADER_EBDA) >> 10;
+
+	memcpy(loader_low_ptr(l, BDA_EBDA_SEGMENT), &segment, sizeof(segment));
+	memcpy(loader_low_ptr(l, BDA_MEMORY_KIB), &kib, sizeof(kib));
+	memcpy(loader_low_ptr(l, LOADER_EBDA), &ebda_kib, sizeof(ebda_kib));
+}
+
 static int kernel_load(struct loader *l, struct guest_entry *entry)
 {
 	const struct loader_image *k = &l->kernel;
@@ -274,6 +289,7 @@ static int kernel_load(struct loader *l, struct guest_entry *entry)
 	int error;
 
 	error = acpi_build(l);
+	bios_data(l);
 	if (!error)
 		error = loader_claim(l, k, "the loader's own data", LOADER_LOW,
 				     LOADER_LOW_END - LOADER_LOW);

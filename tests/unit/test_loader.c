@@ -307,6 +307,10 @@ static void test_identity(void **state)
 	bzimage();
 	load_ok();
 	check_rsdp(guest(entry.rsi + 0x70, 8));
+	/* BIOS data area: EBDA segment, KiB of conventional memory, size of the EBDA. */
+	assert_int_equal(guest(0x40e, 2), 0x9f00);
+	assert_int_equal(guest(0x413, 2), 636);
+	assert_int_equal(guest8(0x9f000), 4);
 	assert_int_equal(guest(entry.rsi + 0x218, 4), 0); /* no initrd */
 	assert_int_equal(guest(entry.rsi + 0x21c, 4), 0);
 	pml4 = guest(entry.cr3, 8);
