@@ -7,7 +7,7 @@ NASM ?= nasm
 GUEST_DIR := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
 GUEST_OUT := $(O)/guests
 GUEST_CC ?= $(CROSS_COMPILE)gcc
-GUEST_NAMES := hello exits hostile
+GUEST_NAMES := hello exits hostile bench
 GUEST_CFLAGS := -std=gnu17 -O2 -g0 -ffreestanding -fno-pic -fno-pie -mcmodel=small -mno-red-zone \
 	-mgeneral-regs-only -fno-stack-protector -fcf-protection=none -fno-strict-aliasing \
 	-fno-asynchronous-unwind-tables -Wall -Wextra -Wshadow -Werror -I$(GUEST_DIR)
@@ -32,6 +32,10 @@ $(GUEST_OUT)/forms64.o: $(GUEST_DIR)/forms64.asm $(GUEST_DIR)/forms.inc | $(GUES
 	@$(NASM) -f elf64 -I$(GUEST_DIR)/ -o $@ $<
 
 $(GUEST_OUT)/%.o: $(GUEST_DIR)/%.c $(GUEST_DIR)/rt.h | $(GUEST_OUT)
+	@$(GUEST_CC) $(GUEST_CFLAGS) -c -o $@ $<
+
+# The benchmark's payload uses the same runtime.
+$(GUEST_OUT)/%.o: $(GUEST_DIR)/../bench/%.c $(GUEST_DIR)/rt.h | $(GUEST_OUT)
 	@$(GUEST_CC) $(GUEST_CFLAGS) -c -o $@ $<
 
 $(GUEST_OUT)/%.elf64: $(GUEST_OUT)/%.o $(GUEST_OUT)/start.o $(GUEST_OUT)/rt.o \

@@ -123,9 +123,13 @@ class Console:
     def expect(self, pattern, timeout=60, never=None):
         """Wait for a regular expression; the mark moves behind it. Returns the match.
 
+        A final $ stands for a complete line.
         never: an expression that must not come first (fails at once instead of timing out).
         """
         end = time.monotonic() + timeout * SLOW
+        # The end of a line, not the end of what has come so far.
+        if pattern.endswith("$"):
+            pattern = pattern[:-1] + r"(?=\n)"
         want = re.compile(pattern, re.M)
         bad = re.compile(never, re.M) if never else None
         while True:

@@ -32,7 +32,7 @@ def test_hello(machine, form, judge, tmp_path):
         text = m.text
     else:
         which = {"initrd": "module"} if form.endswith("pvh") else {"module": "module the args"}
-        conf = host_section() + vm_section("hello", kernel="hello.elf", cmdline="word=1 exit=5",
+        conf = host_section(log="warn") + vm_section("hello", kernel="hello.elf", cmdline="word=1 exit=5",
                                            cpus=1, **which, **GUEST)
         m = machine(conf, {"hello.elf": guest(form), "module": module})
         m.boot()
@@ -64,7 +64,7 @@ def test_exits_on_the_bare_emulator(machine, form):
 
 @pytest.mark.parametrize("form,vcpus,cpus", [("exits", 2, 2), ("exits-pvh", 4, 1)])
 def test_exits(machine, form, vcpus, cpus):
-    conf = host_section() + vm_section("exits", kernel="exits.elf", cmdline=f"cpus={vcpus}",
+    conf = host_section(log="warn") + vm_section("exits", kernel="exits.elf", cmdline=f"cpus={vcpus}",
                                        cpus=vcpus, **GUEST)
     m = machine(conf, {"exits.elf": guest(form)}, smp=cpus)
     m.boot()
@@ -77,7 +77,7 @@ def test_exits(machine, form, vcpus, cpus):
 
 def test_exits_with_next_rip(machine):
     """Instruction lengths from the CPU instead of our decoder, where the CPU model offers it."""
-    conf = host_section() + vm_section("exits", kernel="exits.elf", cmdline="cpus=1", cpus=1,
+    conf = host_section(log="warn") + vm_section("exits", kernel="exits.elf", cmdline="cpus=1", cpus=1,
                                        **GUEST)
     m = machine(conf, {"exits.elf": guest("exits")}, cpu="max", smp=1)
     m.boot()
