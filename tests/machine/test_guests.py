@@ -97,9 +97,13 @@ def test_pvh_linux(machine):
 
 
 def test_multiboot_xen(machine):
-    """A Debian multiboot 1 ELF with its modules: the Xen hypervisor, up to its look at dom0."""
+    """A Debian multiboot 1 ELF with its modules: the Xen hypervisor, up to its look at dom0.
+
+    There is no BIOS that its real-mode code could call.
+    """
     conf = host_section(attach="xen") + vm_section(
-        "xen", kernel="xen", cmdline="com1=115200,8n1 console=com1 noreboot", memory="512M",
+        "xen", kernel="xen", cmdline="com1=115200,8n1 console=com1 noreboot no-real-mode edd=off",
+        memory="512M",
         cpus=1, module="vmlinuz dummy", autostart="yes")
     m = machine(conf, {"xen": image("xen"), **linux_files()})
     m.expect(r"^\(XEN\) Xen version 4\.17", 180)
