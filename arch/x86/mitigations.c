@@ -105,8 +105,7 @@ static struct decision decide_spec_ctrl(const struct facts *f)
 		return (struct decision){ true, "IBRS_ALL: set once, holds for all modes" };
 	if (f->amd && (f->ebx8 & E8_EBX_IBRS) != 0 && (f->ebx8 & E8_EBX_IBRS_ALWAYS) != 0)
 		return (struct decision){ true, "CPUID prefers IBRS always on" };
-	return (struct decision){ false, "no IBRS that is meant to stay on; no indirect call depends on "
-					 "a guest's predictor after the return stack is filled" };
+	return (struct decision){ false, "CPUID offers no IBRS that is meant to stay on" };
 }
 
 static const struct row {
@@ -116,12 +115,12 @@ static const struct row {
 	struct decision (*decide)(const struct facts *f);
 	size_t offset; /* in struct mitigations */
 } rows[] = {
-	{ "return stack", "exit", "47 instructions", decide_return_stack,
+	{ "return stack", "each exit", "47 instructions", decide_return_stack,
 	  offsetof(struct mitigations, return_stack) },
-	{ "VERW", "entry", "1 instruction", decide_verw, offsetof(struct mitigations, verw) },
-	{ "L1D flush", "entry", "4 instructions", decide_l1d,
+	{ "VERW", "each entry", "1 instruction", decide_verw, offsetof(struct mitigations, verw) },
+	{ "L1D flush", "each entry", "4 instructions", decide_l1d,
 	  offsetof(struct mitigations, l1d_flush) },
-	{ "IBPB", "another VM", "1 WRMSR", decide_ibpb, offsetof(struct mitigations, ibpb) },
+	{ "IBPB", "another VM's turn", "1 WRMSR", decide_ibpb, offsetof(struct mitigations, ibpb) },
 	{ "SPEC_CTRL.IBRS", "start", "none", decide_spec_ctrl,
 	  offsetof(struct mitigations, spec_ctrl) },
 };
@@ -160,7 +159,7 @@ static int mitigations_command(int argc, char **argv)
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		const struct row *r = &rows[i];
 
-		log_printf("%-15s %-4s at each %-11s %-16s %s\n", r->name,
+		log_printf("%-15s %-4s at %-17s %-16s %s\n", r->name,
 			   ((const u8 *)&mitigations)[r->offset] ? "on" : "off", r->when, r->cost,
 			   r->decide(&f).why);
 	}

@@ -53,21 +53,25 @@ static int enable_everywhere(const struct virt_backend *backend)
 
 int virt_init(void)
 {
+	const char *refused[ARRAY_SIZE(backends)] = { NULL };
+
 	mitigations_init();
 	for (size_t i = 0; i < ARRAY_SIZE(backends); i++) {
 		const struct virt_backend *b = backends[i];
-		const char *reason = "unknown reason";
 
-		if (b->probe(&reason) < 0) {
-			log_warn("virt: no %s: %s", b->isa, reason);
+		refused[i] = "unknown reason";
+		if (b->probe(&refused[i]) < 0)
 			continue;
-		}
+		refused[i] = NULL; /* from here on a failure has been logged */
 		if (b->init() < 0 || enable_everywhere(b) < 0)
 			continue;
 		virt = b;
 		log_info("virt: %s on %u CPUs", b->isa, cpu_count);
 		return 0;
 	}
+	for (size_t i = 0; i < ARRAY_SIZE(backends); i++)
+		if (refused[i] != NULL)
+			log_warn("virt: no %s: %s", backends[i]->isa, refused[i]);
 	log_err("virt: no way to run guests on this machine; the shell still works");
 	return -ENODEV;
 }
