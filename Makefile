@@ -28,7 +28,14 @@ OFFSETS := $(patsubst %.c,$(O)/%.inc,$(wildcard $(addsuffix /offsets.c,$(DIRS)))
 REPRO := -ffile-prefix-map=$(CURDIR)=. -ffile-prefix-map=$(abspath $(O))=build -gno-record-gcc-switches
 WARN := -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla \
 	-Wundef -Wpointer-arith -Werror
-CFLAGS := -std=gnu17 -ffreestanding -O2 -g $(REPRO) $(WARN) -I. \
+# What runs at start, at VM creation or at a prompt is built for size, the rest for speed.
+COLD := boot/%.c drivers/%.c core/config.c core/loader%.c core/shell%.c core/console.c core/start.c \
+	core/main.c core/boot_info.c core/printf.c core/log.c core/panic.c core/pmm.c core/heap.c \
+	core/unit.c core/vm.c arch/x86/hostmem.c arch/x86/paging.c arch/x86/smp.c arch/x86/tsc.c \
+	arch/x86/cpu.c arch/x86/symbols.c arch/x86/selftest.c arch/x86/svm/names.c vdev/acpi_tables.c \
+	vdev/rtc.c vdev/pit.c
+OPT = $(if $(filter $(COLD),$<),-Os,-O2)
+CFLAGS := -std=gnu17 -ffreestanding -g $(REPRO) $(WARN) -I. \
 	-m64 -march=x86-64 -mno-red-zone -mgeneral-regs-only -mcmodel=kernel -fno-pie -fno-pic \
 	-fcf-protection=none -fomit-frame-pointer -fno-asynchronous-unwind-tables \
 	-fstack-protector-strong -mstack-protector-guard=global \
@@ -58,7 +65,7 @@ help:
 $(O)/%.o: %.c Makefile | $(OFFSETS)
 	@mkdir -p $(@D)
 	@echo "  CC    $<"
-	@$(CC) $(CFLAGS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
+	@$(CC) $(CFLAGS) $(OPT) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
 
 # Assembly sees its folder's offsets.inc and those of arch/x86 ("arch/x86/offsets.inc").
 $(O)/%.asm.o: %.asm Makefile $(OFFSETS)

@@ -195,6 +195,19 @@ u32 boot_info_check_modules(struct boot_info *bi)
 	return bad;
 }
 
+bool boot_info_is_free_ram(const struct boot_info *bi, u64 base, u64 size)
+{
+	if (!is_ram(bi, base, size) || overlaps(base, size, bi->image, bi->image_size))
+		return false;
+	for (u32 i = 0; i < bi->modules; i++) {
+		const struct boot_module *m = &bi->module[i];
+
+		if (m->error == 0 && overlaps(base, size, m->base, m->size))
+			return false;
+	}
+	return true;
+}
+
 static char fold(char c)
 {
 	if (c == '\\')

@@ -70,6 +70,8 @@ int boot_info_normalise(struct boot_info *bi);
  * names. Returns the number of bad modules.
  */
 u32 boot_info_check_modules(struct boot_info *bi);
+/* Is all of it RAM that neither a module nor the image uses? */
+bool boot_info_is_free_ram(const struct boot_info *bi, u64 base, u64 size);
 /*
  * The module called name, or NULL. Leading slashes and backslashes do not
  * count, the two kinds of slash and the cases of letters are equal. The caller

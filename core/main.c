@@ -4,6 +4,7 @@
 #include "arch/x86/lapic.h"
 #include "arch/x86/paging.h"
 #include "arch/x86/percpu.h"
+#include "arch/x86/selftest.h"
 #include "arch/x86/smp.h"
 #include "arch/x86/tsc.h"
 #include "core/errno.h"
@@ -62,6 +63,7 @@ static void __noreturn machine_main(void)
 {
 	u32 bad;
 
+	stack_guard_init();
 	percpu_init(0, 0);
 	cpu_setup();
 	hostmem_add_high(boot_info);
@@ -82,6 +84,7 @@ static void __noreturn machine_main(void)
 	log_info("machine: %s, %u CPUs, %lu MiB, %lu MiB free, %s", cpu_features.brand, cpu_count,
 		 pmm_total_count() >> 8, pmm_free_count() >> 8,
 		 lapic_is_x2apic() ? "x2APIC" : "xAPIC");
+	selftest(boot_info->cmdline);
 	core_start(boot_info);
 }
 

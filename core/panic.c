@@ -8,10 +8,21 @@
 
 static u32 panic_owner; /* CPU number + 1 of the first to come here */
 
-/* The guard value is fixed: no source of chance exists before the machine is up, and the value
- * in the image is as readable as one in memory to whoever can read memory. The zero byte stops
- * string copies from passing it. */
-u64 __stack_chk_guard = 0x5be7c3a100f29d6eUL;
+/* Until stack_guard_init(). The lowest byte is always zero: it stops string copies. */
+u64 __stack_chk_guard = 0x5be7c3a1f29d6e00UL;
+
+#define CPUID1_ECX_RDRAND BIT32(30)
+
+void stack_guard_init(void)
+{
+	u64 v = rdtsc() * 0x9e3779b97f4a7c15UL;
+	u64 r = 0;
+
+	if ((cpuid(1, 0).ecx & CPUID1_ECX_RDRAND) != 0)
+		__asm__ volatile("rdrand %0" : "+r"(r) : : "cc");
+	__stack_chk_guard = (v ^ r ^ v >> 32) << 8;
+}
+
 void __stack_chk_fail(void) __noreturn;
 void __stack_chk_fail(void)
 {

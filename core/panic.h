@@ -14,4 +14,8 @@ void panic(const char *fmt, ...) __printf(1, 2) __noreturn;
 			panic("%s:%d: assertion failed: %s", __FILE__, __LINE__, #x); \
 	} while (0)
 
+/* Gives the stack protector a value that this start chose. From a function that never returns, as
+ * no frame entered before may be left after. */
+void stack_guard_init(void);
+
 #endif

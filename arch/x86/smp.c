@@ -12,8 +12,8 @@
 #include "core/string.h"
 #include "drivers/acpi.h"
 
-/* Where APs begin: one page below 1 MiB that no firmware table is in by long custom. */
-#define TRAMPOLINE 0x8000UL
+#define LOW_MEMORY_END 0xa0000UL
+#define BOOT_TABLES_SIZE (10 * PAGE_SIZE) /* boot/entry.asm */
 
 extern u8 trampoline[], trampoline_end[], trampoline_gdtr[], trampoline_jump[];
 extern u8 trampoline_cr3[], trampoline_cpu_cr3[], boot_tables[];
@@ -107,17 +107,31 @@ int smp_prepare(void)
 	return (int)n;
 }
 
-/* Writes the start code with this CPU's page tables to its page. */
-static void place_trampoline(u8 *page, const struct cpu *c)
+/*
+ * Where APs begin: a page of RAM below 640 KiB. The first page has the BIOS's
+ * data. 0: there is none, or a boot module is in each.
+ */
+static paddr_t trampoline_page(void)
 {
+	for (paddr_t pa = PAGE_SIZE; pa < LOW_MEMORY_END; pa += PAGE_SIZE) {
+		if (boot_info_is_free_ram(boot_info, pa, PAGE_SIZE))
+			return pa;
+	}
+	return 0;
+}
+
+/* Writes the start code with this CPU's page tables to its page. */
+static void place_trampoline(paddr_t pa, const struct cpu *c)
+{
+	u8 *page = phys_to_virt(pa);
 	u32 value;
 
 	memcpy(page, trampoline, (size_t)(trampoline_end - trampoline));
 	memcpy(&value, page + (trampoline_gdtr - trampoline) + 2, 4);
-	value += TRAMPOLINE;
+	value += (u32)pa;
 	memcpy(page + (trampoline_gdtr - trampoline) + 2, &value, 4);
 	memcpy(&value, page + (trampoline_jump - trampoline), 4);
-	value += TRAMPOLINE;
+	value += (u32)pa;
 	memcpy(page + (trampoline_jump - trampoline), &value, 4);
 	value = (u32)virt_to_phys(boot_tables);
 	memcpy(page + (trampoline_cr3 - trampoline), &value, 4);
@@ -137,9 +151,9 @@ static bool wait_online(struct cpu *c, u64 us)
 }
 
 /* INIT, 10 ms, start-up IPI, and a second one when the first was not enough (SDM vol. 3, 9.4.4). */
-static bool start_cpu(struct cpu *c)
+static bool start_cpu(struct cpu *c, paddr_t page)
 {
-	u32 sipi = ICR_STARTUP | ICR_ASSERT | (u32)(TRAMPOLINE >> PAGE_SHIFT);
+	u32 sipi = ICR_STARTUP | ICR_ASSERT | (u32)(page >> PAGE_SHIFT);
 
 	lapic_icr(c->apic_id, ICR_INIT | ICR_ASSERT);
 	delay_us(10000);
@@ -153,8 +167,13 @@ static bool start_cpu(struct cpu *c)
 u32 smp_start(void)
 {
 	int found = smp_prepare();
-	u8 *page = phys_to_virt(TRAMPOLINE);
+	paddr_t page = trampoline_page();
 	u32 n = 1;
+
+	if (page == 0 && found > 1) {
+		log_err("smp: no free page below 640 KiB to start CPUs from: only one is used");
+		return n;
+	}
 
 	(void)irq_register(VECTOR_CALL, on_call); /* first to ask for it */
 	for (int i = 1; i < found; i++) {
@@ -165,7 +184,7 @@ u32 smp_start(void)
 			*c = cpus[i];
 		c->id = n;
 		place_trampoline(page, c);
-		if (start_cpu(c)) {
+		if (start_cpu(c, page)) {
 			n++;
 			__atomic_store_n(&cpu_count, n, __ATOMIC_RELEASE);
 		} else {
@@ -175,7 +194,9 @@ u32 smp_start(void)
 			lapic_icr(c->apic_id, ICR_INIT | ICR_ASSERT);
 		}
 	}
-	memset(page, 0xf4, PAGE_SIZE); /* HLT: nothing of it is to be run again */
+	/* Neither the start code nor the first page tables are to be used again. */
+	memset(phys_to_virt(page), 0xf4, PAGE_SIZE);
+	memset(boot_tables, 0, BOOT_TABLES_SIZE);
 	return n;
 }
 

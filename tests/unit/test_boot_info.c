@@ -193,6 +193,20 @@ static void test_modules(void **state)
 	assert_non_null(strstr(messages, "module not-ram"));
 }
 
+static void test_free_ram(void **state)
+{
+	mem(0, MIB(16), MEM_RAM);
+	bi.image = MIB(2);
+	bi.image_size = MIB(1);
+	module("m", MIB(8), 5000);
+	assert_true(boot_info_is_free_ram(&bi, MIB(1), MIB(1)));
+	assert_false(boot_info_is_free_ram(&bi, MIB(1), MIB(1) + 1));
+	assert_true(boot_info_is_free_ram(&bi, MIB(3), MIB(5)));
+	assert_false(boot_info_is_free_ram(&bi, MIB(8) + 4999, 1));
+	assert_true(boot_info_is_free_ram(&bi, MIB(8) + 5000, 1));
+	assert_false(boot_info_is_free_ram(&bi, MIB(15), MIB(2)));
+}
+
 static void test_find(void **state)
 {
 	module("/boot/vmlinuz", 1, 1);
@@ -216,6 +230,7 @@ int main(void)
 		cmocka_unit_test_setup(test_no_ram, clear), cmocka_unit_test_setup(test_wrap, clear),
 		cmocka_unit_test_setup(test_full_table, clear),
 		cmocka_unit_test_setup(test_modules, clear), cmocka_unit_test_setup(test_find, clear),
+		cmocka_unit_test_setup(test_free_ram, clear),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
