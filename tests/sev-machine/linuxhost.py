@@ -65,7 +65,7 @@ def _build_selftests(dest):
              "-Iinclude/x86_64", "-I..", "-pthread"]
     makefile = (kvm / "Makefile").read_text()
     objects = []
-    for src in re.findall(r"^LIBKVM(?:_x86_64|_STRING)? \+= (\S+)", makefile, re.M):
+    for src in re.findall(r"^LIBKVM(?:_x86_64|_STRING)? \+= (lib\S+)", makefile, re.M):
         obj = dest / (src.replace("/", "_") + ".o")
         free = ["-ffreestanding"] if "string_override" in src else []
         subprocess.run(["cc", *flags, *free, "-c", src, "-o", obj], cwd=kvm, check=True)

@@ -11,7 +11,7 @@ import linuxhost
 SELFTEST_SCRIPT = """#!/bin/sh
 for t in sev_init2_tests sev_smoke_test; do
 	echo "SELFTEST $t"
-	timeout 100 $t && echo "SELFTEST $t passed" || echo "SELFTEST $t failed: $?"
+	timeout 100 /bin/$t && echo "SELFTEST $t passed" || echo "SELFTEST $t failed: $?"
 done
 """
 
