@@ -247,6 +247,23 @@ static u32 xsave_size(const struct cpuid_table *t, u64 xcr0)
 	return size;
 }
 
+/* The same in the compacted format: one behind the other, some aligned (SDM vol. 1, 13.4.3). */
+static u32 xsave_compact_size(const struct cpuid_table *t, u64 xcr0)
+{
+	u32 size = 576;
+
+	for (u32 i = 0; i < t->subleaves; i++) {
+		const struct cpuid_subleaf *s = &t->sub[i];
+
+		if (s->leaf != 0xd || s->subleaf < 2 || (xcr0 >> s->subleaf & 1) == 0)
+			continue;
+		if ((s->e.ecx & BIT32(1)) != 0)
+			size = ALIGN_UP(size, 64U);
+		size += s->e.eax;
+	}
+	return size;
+}
+
 static u64 guest_cr4(struct vcpu *v)
 {
 	u64 cr4 = 0;
@@ -274,8 +291,10 @@ static void dynamic_basic(struct vcpu *v, u32 leaf, u32 subleaf, struct cpuid_en
 		s = find_subleaf(&v->cpuid, leaf, subleaf);
 		if (s != NULL)
 			*out = *s;
-		if (leaf == 0xd && subleaf <= 1 && s != NULL)
+		if (leaf == 0xd && subleaf == 0 && s != NULL)
 			out->ebx = xsave_size(&v->cpuid, vcpu_state_xcr0(v));
+		if (leaf == 0xd && subleaf == 1 && s != NULL)
+			out->ebx = xsave_compact_size(&v->cpuid, vcpu_state_xcr0(v));
 	}
 }
 
