@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * First and only process of a Linux test run: load the unmodified ccp module, talk to the
- * security processor through /dev/sev and print what it answers:
+ * security processor through /dev/sev and write what it answers to the second serial port (the
+ * first one has the kernel's messages):
  *
  *   KAT name rc=RETURN errno=ERRNO fw=STATUS [hex]
  *
@@ -20,6 +21,7 @@
 #include <sys/reboot.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <termios.h>
 #include <unistd.h>
 
 #define CERT_LEN 0x824
@@ -135,6 +137,8 @@ int main(void)
 
 	mkdir("/dev", 0755);
 	mount("dev", "/dev", "devtmpfs", 0, NULL);
+	if (!freopen("/dev/ttyS1", "w", stdout))
+		reboot(RB_POWER_OFF);
 	if (load_module("/ccp.ko", getenv("init_ex") ? "init_ex_path=/nv" : "")) {
 		printf("KAT insmod rc=-1 errno=%d fw=0\n", errno);
 	}
@@ -150,7 +154,7 @@ int main(void)
 	}
 	puts("KAT done rc=0 errno=0 fw=0");
 	fflush(stdout);
-	sync();
+	tcdrain(fileno(stdout));
 	reboot(RB_POWER_OFF);
 	return 0;
 }

@@ -150,7 +150,7 @@ class Machine:
                 raise Timeout(what)
             time.sleep(0.002)
 
-    # ---- qtest and QMP -------------------------------------------------------------------
+    # ---- qtest and QMP ----------------------------------------------------------------------
 
     def _line(self, stream):
         try:
@@ -226,7 +226,7 @@ class Machine:
             at = head >> 8 & 0xFF
         raise KeyError(wanted)
 
-    # ---- mailbox -------------------------------------------------------------------------
+    # ---- mailbox ----------------------------------------------------------------------------
 
     def reg_read(self, name):
         return self.readl(BAR2 + self.layout[name])
@@ -245,7 +245,7 @@ class Machine:
         assert value & 0x7FFF0000 == 0
         return value & 0xFFFF
 
-    # ---- CPUs ----------------------------------------------------------------------------
+    # ---- CPUs -------------------------------------------------------------------------------
 
     def wbinvd(self, cpus=None):
         """Let CPUs (default: all) execute WBINVD."""

@@ -50,7 +50,7 @@ def kdf(key, label, context=b""):
     return mac(key, struct.pack("<I", 1) + label + b"\0" + context + struct.pack("<I", 128))[:16]
 
 
-# ---- certificates ------------------------------------------------------------------------------
+# ---- certificates ---------------------------------------------------------------------------
 
 def le72(number):
     return number.to_bytes(72, "little")
@@ -128,7 +128,7 @@ def openssl_verify(data, signer, r, s):
         return done.returncode == 0 and b"Verified OK" in done.stdout
 
 
-# ---- session, measurement, secret ----------------------------------------------------------------
+# ---- session, measurement, secret -----------------------------------------------------------
 
 class Owner:
     """A guest owner who opens a session with a platform."""

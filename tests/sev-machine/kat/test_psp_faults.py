@@ -12,7 +12,7 @@ ES = 4
 API = (1, 55, 21)
 
 
-# ---- fault property --------------------------------------------------------------------------------
+# ---- fault property -------------------------------------------------------------------------
 
 @pytest.mark.parametrize("name", list(COMMANDS))
 def test_any_command_can_answer_any_status(machines, name):
@@ -102,7 +102,7 @@ def test_bad_mnonce(machines):
             machines(psp="mnonce=" + text)
 
 
-# ---- mutations ---------------------------------------------------------------------------------------
+# ---- mutations ------------------------------------------------------------------------------
 # Each check passes on the machine as it is and fails on the machine with the defect.
 
 def check_hmac_order(psp):

@@ -27,7 +27,7 @@ def vmsa(tag=0):
     return bytes(page)
 
 
-# ---- handles and states ----------------------------------------------------------------------------
+# ---- handles and states ---------------------------------------------------------------------
 
 def test_unknown_handles(up):
     up.must_start(0)
@@ -99,7 +99,7 @@ def test_shutdown_ends_all_guests(up):
     assert up.activate(up.must_start(ES), 1) == "SUCCESS"
 
 
-# ---- ASIDs -----------------------------------------------------------------------------------------
+# ---- ASIDs ----------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("policy, good, bad", [
     (ES, (1, 4), (0, 5, 15, 16, 0xFFFFFFFF)),
@@ -194,7 +194,7 @@ def test_activate_ex(machines):
     assert psp.guest_status(handle) == (ES, 1, LUPDATE)
 
 
-# ---- LAUNCH_START without session ----------------------------------------------------------------------
+# ---- LAUNCH_START without session -----------------------------------------------------------
 
 def test_policy_word_is_only_checked_with_a_session(up):
     assert up.start(0xFFC0)[0] == "SUCCESS"
@@ -221,7 +221,7 @@ def test_key_sharing(up):
     assert up.start(NOKS, handle=secret)[0] == "POLICY_FAILURE"
 
 
-# ---- LAUNCH_UPDATE_DATA -----------------------------------------------------------------------------
+# ---- LAUNCH_UPDATE_DATA ---------------------------------------------------------------------
 
 def test_update_data_order(up):
     handle = up.must_start(0)
@@ -273,7 +273,7 @@ def test_update_data_through_the_host_key(up):
     assert mac == launch_mac(NO_TIK, API, 0, hashlib.sha256(seen).digest(), mnonce)
 
 
-# ---- LAUNCH_UPDATE_VMSA -----------------------------------------------------------------------------
+# ---- LAUNCH_UPDATE_VMSA ---------------------------------------------------------------------
 
 def test_update_vmsa_order(psp):
     assert psp.init() == "SUCCESS"
@@ -327,7 +327,7 @@ def test_update_vmsa_seals_the_page(up):
     assert struct.unpack_from("<Q", sealed, 0x388)[0] == slots[0]
 
 
-# ---- LAUNCH_MEASURE ---------------------------------------------------------------------------------
+# ---- LAUNCH_MEASURE -------------------------------------------------------------------------
 
 def test_measure_order(up):
     handle = up.must_start(0)
@@ -341,7 +341,7 @@ def test_measure_order(up):
     assert up.measure(handle, BAD)[0] == "INVALID_GUEST_STATE"      # guest state before address
 
 
-# ---- ATTESTATION ------------------------------------------------------------------------------------
+# ---- ATTESTATION ----------------------------------------------------------------------------
 
 def test_attestation_order(up):
     handle = up.must_start(0)
@@ -352,7 +352,7 @@ def test_attestation_order(up):
     assert up.attestation(handle)[:2] == ("SUCCESS", 0xD0)
 
 
-# ---- debugging --------------------------------------------------------------------------------------
+# ---- debugging ------------------------------------------------------------------------------
 
 def test_dbg_order(up):
     handle, closed = up.must_start(0), up.must_start(NODBG)

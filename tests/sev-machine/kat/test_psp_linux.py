@@ -74,13 +74,14 @@ class Run:
     """One boot: .log, and .kat = {name: (rc, errno, fw status, bytes)}."""
 
     def __init__(self, kernel, init_program, tmp_path, psp="", append="", files=None):
-        initrd = tmp_path / "initrd"
+        initrd, answers = tmp_path / "initrd", tmp_path / "answers"
         initrd.write_bytes(archive({"init": init_program,
                                     "ccp.ko": (kernel / "ccp.ko").read_bytes(), **(files or {})}))
         done = subprocess.run(
             [default_qemu(), "-L", "/usr/share/seabios", "-L", "/usr/share/qemu", "-M", "q35",
              "-accel", "tcg,thread=single", "-cpu", "EPYC,hypervisor=off", "-m", "512",
-             "-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot",
+             "-nodefaults", "-display", "none", "-serial", "stdio",
+             "-serial", "file:%s" % answers, "-no-reboot",
              "-object", "sev-memory,id=sev0,trace=on",
              "-device", "sev-psp,id=psp" + ("," + psp if psp else ""),
              "-kernel", str(kernel / "vmlinuz"), "-initrd", str(initrd),
@@ -88,11 +89,10 @@ class Run:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             timeout=240, check=False)
         self.log = done.stdout.decode(errors="replace") + done.stderr.decode(errors="replace")
-        # Kernel messages share the console: a line of ours may start behind one of them.
         self.kat = {
             m[1]: (int(m[2]), int(m[3]), int(m[4]), bytes.fromhex(m[5]))
-            for m in re.finditer(r"KAT (\S+) rc=(-?\d+) errno=(\d+) fw=(\d+) ?([0-9a-f]*)\r?\n",
-                                 self.log)}
+            for m in re.finditer(r"^KAT (\S+) rc=(-?\d+) errno=(\d+) fw=(\d+) ?([0-9a-f]*)\r?$",
+                                 answers.read_text(), re.M)}
         assert "done" in self.kat, self.log[-3000:]
 
     def ok(self, name):

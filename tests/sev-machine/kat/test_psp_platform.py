@@ -62,7 +62,7 @@ def test_version_properties(machines):
     assert psp.status()["api"] == (0, 24, 9)
 
 
-# ---- INIT ----------------------------------------------------------------------------------------
+# ---- INIT -----------------------------------------------------------------------------------
 
 def test_init_arguments(psp):
     assert psp.init(flags=2) == "INVALID_PARAM"
@@ -188,7 +188,7 @@ def test_nv_file_of_a_wrong_size_is_refused(machines, tmp_path):
         machines(psp="nv-file=%s" % path)
 
 
-# ---- flush rules -----------------------------------------------------------------------------------
+# ---- flush rules ----------------------------------------------------------------------------
 
 def test_df_flush_needs_wbinvd_on_every_cpu(machines):
     psp = Psp(machines(cpus=2))
@@ -219,7 +219,7 @@ def test_asids_are_dirty_after_init(psp):
     assert psp.activate(handle, 1) == "SUCCESS"
 
 
-# ---- GET_ID, DOWNLOAD_FIRMWARE ---------------------------------------------------------------------
+# ---- GET_ID, DOWNLOAD_FIRMWARE --------------------------------------------------------------
 
 def test_get_id(machines):
     psp = Psp(machines())

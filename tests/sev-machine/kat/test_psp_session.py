@@ -21,7 +21,7 @@ def session(psp, policy, **kwargs):
     return psp.must_start(policy, cert=owner.cert, session=owner.session()), owner
 
 
-# ---- known answer ------------------------------------------------------------------------------------
+# ---- known answer ---------------------------------------------------------------------------
 
 def test_measurement_known_answer(machines):
     """The launch measurement vector that AMD's sev-tool (tests.cpp) checks itself with."""
@@ -44,7 +44,7 @@ def test_kdf_of_the_owner_side():
         stdlib.new(key, text, hashlib.sha256).digest()[:16]
 
 
-# ---- sessions ----------------------------------------------------------------------------------------
+# ---- sessions -------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("policy", [0, NODBG, ES | NODBG, ES | SEV | NOKS, 0x37010000 | ES])
 def test_session_is_accepted_and_measured(up, policy):
@@ -175,7 +175,7 @@ def test_session_in_host_encrypted_memory(up):
     assert status == "INVALID_CERTIFICATE"      # plain bytes look like noise that way
 
 
-# ---- secrets -----------------------------------------------------------------------------------------
+# ---- secrets --------------------------------------------------------------------------------
 
 @pytest.fixture
 def waiting(up):
@@ -241,7 +241,7 @@ def test_secret_order(up):
     assert up.secret(handle, header, data) == "BAD_MEASUREMENT"
 
 
-# ---- certificates --------------------------------------------------------------------------------------
+# ---- certificates ---------------------------------------------------------------------------
 
 def check_chain(pdh, pek, oca, cek):
     keys = {name: o.public_key(cert) for name, cert in
@@ -380,7 +380,7 @@ def test_small_subgroup_and_wrong_curve_points_are_refused(up):
     assert up.start(0, cert=cert, session=owner.session())[0] == "INVALID_CERTIFICATE"
 
 
-# ---- reports -------------------------------------------------------------------------------------------
+# ---- reports --------------------------------------------------------------------------------
 
 def test_attestation_report(up):
     handle, owner = session(up, ES)

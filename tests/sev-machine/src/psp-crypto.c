@@ -15,7 +15,7 @@
 #include <nettle/ecdsa.h>
 #include "psp-crypto.h"
 
-/* ---- random ---------------------------------------------------------------------------- */
+/* ---- random ------------------------------------------------------------------------------ */
 
 void psp_random_seed(PspRandom *rng, const void *seed, size_t len)
 {
@@ -50,7 +50,7 @@ static void nettle_random(void *ctx, size_t len, uint8_t *dst)
     psp_random_bytes(ctx, dst, len);
 }
 
-/* ---- symmetric ------------------------------------------------------------------------- */
+/* ---- symmetric --------------------------------------------------------------------------- */
 
 void psp_sha256(const void *data, size_t len, uint8_t out[PSP_SHA256_BYTES])
 {
@@ -103,7 +103,7 @@ bool psp_equal(const void *a, const void *b, size_t len)
     return memcmp(a, b, len) == 0;
 }
 
-/* ---- P-384 ----------------------------------------------------------------------------- */
+/* ---- P-384 ------------------------------------------------------------------------------- */
 
 static const struct ecc_curve *curve(void)
 {

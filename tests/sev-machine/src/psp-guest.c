@@ -97,7 +97,7 @@ PspStatus psp_cmd_guest_status(SevPsp *s, uint8_t *buf)
     return PSP_SUCCESS;
 }
 
-/* ---- ASIDs --------------------------------------------------------------------------------- */
+/* ---- ASIDs ------------------------------------------------------------------------------- */
 
 static bool asid_in_class(uint32_t asid, uint32_t policy)
 {
@@ -231,7 +231,7 @@ PspStatus psp_cmd_deactivate(SevPsp *s, uint8_t *buf)
     return PSP_SUCCESS;
 }
 
-/* ---- LAUNCH_START ---------------------------------------------------------------------------- */
+/* ---- LAUNCH_START ------------------------------------------------------------------------ */
 
 static PspStatus check_policy(SevPsp *s, uint32_t policy)
 {
@@ -365,7 +365,7 @@ PspStatus psp_cmd_launch_start(SevPsp *s, uint8_t *buf)
     return PSP_SUCCESS;
 }
 
-/* ---- LAUNCH_UPDATE ----------------------------------------------------------------------------- */
+/* ---- LAUNCH_UPDATE ----------------------------------------------------------------------- */
 
 /* Add what view `key` shows of a resolved range to the launch digest. */
 static bool digest_range(PspGuest *g, hwaddr pa, uint32_t len, SevKey key)
@@ -476,7 +476,7 @@ PspStatus psp_cmd_launch_update_vmsa(SevPsp *s, uint8_t *buf)
     return PSP_SUCCESS;
 }
 
-/* ---- LAUNCH_MEASURE ------------------------------------------------------------------------------ */
+/* ---- LAUNCH_MEASURE ---------------------------------------------------------------------- */
 
 static void launch_mac(SevPsp *s, const PspGuest *g, const uint8_t *mnonce, uint8_t *mac)
 {
@@ -543,7 +543,7 @@ PspStatus psp_cmd_launch_measure(SevPsp *s, uint8_t *buf)
     return PSP_SUCCESS;
 }
 
-/* ---- LAUNCH_SECRET ------------------------------------------------------------------------------- */
+/* ---- LAUNCH_SECRET ----------------------------------------------------------------------- */
 
 static bool secret_mac_ok(const PspGuest *g, const uint8_t *hdr, const uint8_t *cipher,
                           uint32_t len)
@@ -635,7 +635,7 @@ PspStatus psp_cmd_launch_finish(SevPsp *s, uint8_t *buf)
     return PSP_SUCCESS;
 }
 
-/* ---- ATTESTATION ---------------------------------------------------------------------------------- */
+/* ---- ATTESTATION ------------------------------------------------------------------------- */
 
 PspStatus psp_cmd_attestation(SevPsp *s, uint8_t *buf)
 {
@@ -673,7 +673,7 @@ PspStatus psp_cmd_attestation(SevPsp *s, uint8_t *buf)
     return PSP_SUCCESS;
 }
 
-/* ---- DBG_DECRYPT, DBG_ENCRYPT ------------------------------------------------------------------------ */
+/* ---- DBG_DECRYPT, DBG_ENCRYPT ------------------------------------------------------------ */
 
 static PspStatus dbg_copy(SevPsp *s, const uint8_t *buf, bool decrypt)
 {

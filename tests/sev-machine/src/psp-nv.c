@@ -21,7 +21,7 @@ static const uint8_t nv_magic[8] = "PSPNV01";
 
 QEMU_BUILD_BUG_ON(NV_OFF_PAYLOAD + NV_PAYLOAD_LEN > PSP_NV_LEN);
 
-/* ---- the chip -------------------------------------------------------------------------- */
+/* ---- the chip ---------------------------------------------------------------------------- */
 
 static void chip_key(SevPsp *s, const char *label, uint8_t key[PSP_KEY_BYTES])
 {
@@ -47,7 +47,7 @@ void psp_chip_setup(SevPsp *s)
                   &pub);
 }
 
-/* ---- the identity ---------------------------------------------------------------------- */
+/* ---- the identity ------------------------------------------------------------------------ */
 
 void psp_identity_new_pdh(SevPsp *s, PspIdentity *id)
 {
@@ -78,7 +78,7 @@ void psp_identity_new(SevPsp *s, PspIdentity *id)
     psp_identity_new_pdh(s, id);
 }
 
-/* ---- storage --------------------------------------------------------------------------- */
+/* ---- storage ----------------------------------------------------------------------------- */
 
 static void nv_mac(SevPsp *s, const uint8_t *nv, uint8_t mac[PSP_SHA256_BYTES])
 {

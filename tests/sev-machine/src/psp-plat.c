@@ -22,7 +22,7 @@ PspStatus psp_resolve(uint64_t addr, uint64_t len, hwaddr *pa, SevKey *key)
     return PSP_SUCCESS;
 }
 
-/* ---- output of data through an address and an in/out length --------------------------------- */
+/* ---- output of data through an address and an in/out length ------------------------------ */
 
 static PspStatus put_data(uint64_t addr, const void *data, uint32_t len)
 {
@@ -57,7 +57,7 @@ static PspStatus need_len(uint8_t *len, uint32_t need)
     return have < need ? PSP_INVALID_LEN : PSP_SUCCESS;
 }
 
-/* ---- INIT, SHUTDOWN --------------------------------------------------------------------- */
+/* ---- INIT, SHUTDOWN ---------------------------------------------------------------------- */
 
 void psp_platform_uninit(SevPsp *s)
 {
@@ -214,7 +214,7 @@ static PspStatus cmd_platform_status(SevPsp *s, uint8_t *buf)
     return PSP_SUCCESS;
 }
 
-/* ---- keys and certificates ------------------------------------------------------------------- */
+/* ---- keys and certificates --------------------------------------------------------------- */
 
 static PspStatus cmd_pek_gen(SevPsp *s, uint8_t *buf)
 {
@@ -320,7 +320,7 @@ static PspStatus cmd_get_id(SevPsp *s, uint8_t *buf)
     return status ? status : put_data(ldq_le_p(buf), s->chip_unique, sizeof(s->chip_unique));
 }
 
-/* ---- the rest ------------------------------------------------------------------------------- */
+/* ---- the rest ---------------------------------------------------------------------------- */
 
 static PspStatus cmd_nop(SevPsp *s, uint8_t *buf)
 {
@@ -370,7 +370,7 @@ static PspStatus cmd_unsupported(SevPsp *s, uint8_t *buf)
     return PSP_UNSUPPORTED;
 }
 
-/* ---- table -------------------------------------------------------------------------------- */
+/* ---- table ------------------------------------------------------------------------------- */
 
 #define UP (PSP_IN_INIT | PSP_IN_WORKING)
 

@@ -46,7 +46,7 @@ static const PspLayout layouts[] = {
     { "v6", 0x156e, 0x10980, 0x109e0, 0x109e4, 0x109fc, 0x109ec, 0x10510, 0x10514 },
 };
 
-/* ---- interrupts ---------------------------------------------------------------------------- */
+/* ---- interrupts -------------------------------------------------------------------------- */
 
 static void update_irq(SevPsp *s, bool edge)
 {
@@ -66,7 +66,7 @@ static void update_irq(SevPsp *s, bool edge)
     }
 }
 
-/* ---- fault injection ----------------------------------------------------------------------- */
+/* ---- fault injection --------------------------------------------------------------------- */
 
 static bool parse_number(const char *text, uint32_t *value)
 {
@@ -192,7 +192,7 @@ static const PspFault *take_fault(SevPsp *s, uint16_t id)
     return NULL;
 }
 
-/* ---- mailbox ------------------------------------------------------------------------------- */
+/* ---- mailbox ----------------------------------------------------------------------------- */
 
 static void command_done(void *opaque)
 {
@@ -265,7 +265,7 @@ static void write_command(SevPsp *s, uint32_t value)
     run_command(s, CMD_ID(value));
 }
 
-/* ---- registers ----------------------------------------------------------------------------- */
+/* ---- registers --------------------------------------------------------------------------- */
 
 static uint64_t bar_read(void *opaque, hwaddr off, unsigned size)
 {
@@ -328,7 +328,7 @@ static const MemoryRegionOps bar_ops = {
     .impl = { .min_access_size = 4, .max_access_size = 4 },
 };
 
-/* ---- counters ------------------------------------------------------------------------------ */
+/* ---- counters ---------------------------------------------------------------------------- */
 
 static char *counts_text(SevPsp *s)
 {
@@ -369,7 +369,7 @@ static char *get_platform_state(Object *obj, Error **errp)
     return g_strdup(names[SEV_PSP(obj)->state]);
 }
 
-/* ---- life ---------------------------------------------------------------------------------- */
+/* ---- life -------------------------------------------------------------------------------- */
 
 static bool setup_layout(SevPsp *s, Error **errp)
 {

@@ -26,7 +26,7 @@
 #define TYPE_SEV_PSP "sev-psp"
 OBJECT_DECLARE_SIMPLE_TYPE(SevPsp, SEV_PSP)
 
-/* ---- status codes (psp-sev.h) ---------------------------------------------------------- */
+/* ---- status codes (psp-sev.h) ------------------------------------------------------------ */
 
 typedef enum PspStatus {
     PSP_SUCCESS = 0x00,
@@ -56,7 +56,7 @@ typedef enum PspStatus {
     PSP_SECURE_DATA_INVALID = 0x18,
 } PspStatus;
 
-/* ---- states ---------------------------------------------------------------------------- */
+/* ---- states ------------------------------------------------------------------------------ */
 
 typedef enum PspPlatformState {
     PSP_UNINIT = 0,
@@ -95,14 +95,14 @@ typedef enum PspAsidState {
     PSP_ASID_ALLOCATED,
 } PspAsidState;
 
-/* ---- TMR ------------------------------------------------------------------------------- */
+/* ---- TMR --------------------------------------------------------------------------------- */
 
 #define PSP_TMR_LEN (1u * MiB)
 /* Checksum slots: 8 bytes a vCPU, in the second half. */
 #define PSP_TMR_SLOT_BASE (PSP_TMR_LEN / 2)
 #define PSP_TMR_SLOTS ((PSP_TMR_LEN - PSP_TMR_SLOT_BASE) / 8)
 
-/* ---- identity -------------------------------------------------------------------------- */
+/* ---- identity ---------------------------------------------------------------------------- */
 
 #define PSP_NV_LEN 0x8000u
 
@@ -117,7 +117,7 @@ typedef struct PspIdentity {
     uint8_t pdh[PSP_CERT_LEN];
 } PspIdentity;
 
-/* ---- guests ---------------------------------------------------------------------------- */
+/* ---- guests ------------------------------------------------------------------------------ */
 
 typedef struct PspGuest {
     PspGuestState state;        /* PSP_G_INVALID: free */
@@ -131,7 +131,7 @@ typedef struct PspGuest {
     uint8_t measurement[PSP_SHA256_BYTES];
 } PspGuest;
 
-/* ---- fault injection ------------------------------------------------------------------- */
+/* ---- fault injection --------------------------------------------------------------------- */
 
 typedef enum PspFaultKind {
     PSP_FAULT_STATUS,           /* not executed, `value` is the answer */
@@ -151,7 +151,7 @@ typedef struct PspFault {
     uint32_t times;             /* then this many are hit; UINT32_MAX: all */
 } PspFault;
 
-/* ---- device ---------------------------------------------------------------------------- */
+/* ---- device ------------------------------------------------------------------------------ */
 
 #define PSP_MAX_CMD 0x80u
 #define PSP_MAX_BUF 0x40u
@@ -213,7 +213,7 @@ struct SevPsp {
     uint32_t *tmr_slots;        /* handle that owns each slot, 0 free */
 };
 
-/* ---- psp-plat.c ------------------------------------------------------------------------ */
+/* ---- psp-plat.c -------------------------------------------------------------------------- */
 
 typedef struct PspCommand {
     uint16_t id;
@@ -240,7 +240,7 @@ void psp_platform_uninit(SevPsp *s);
  */
 PspStatus psp_resolve(uint64_t addr, uint64_t len, hwaddr *pa, SevKey *key);
 
-/* ---- psp-guest.c ----------------------------------------------------------------------- */
+/* ---- psp-guest.c ------------------------------------------------------------------------- */
 
 PspStatus psp_cmd_decommission(SevPsp *s, uint8_t *buf);
 PspStatus psp_cmd_activate(SevPsp *s, uint8_t *buf);
@@ -260,7 +260,7 @@ PspStatus psp_cmd_dbg_encrypt(SevPsp *s, uint8_t *buf);
 /* Forget a guest without any check: SHUTDOWN and DECOMMISSION. */
 void psp_guest_free(SevPsp *s, PspGuest *g);
 
-/* ---- psp-nv.c -------------------------------------------------------------------------- */
+/* ---- psp-nv.c ---------------------------------------------------------------------------- */
 
 /* Derive the chip's secret, its unique number and the CEK from the property chip-id. */
 void psp_chip_setup(SevPsp *s);
