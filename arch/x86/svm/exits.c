@@ -357,7 +357,7 @@ static __attribute__((noinline)) u32 exit_slow(struct vcpu *v, struct vmcb *b)
 	r = vcpu_dispatch(v);
 	b->rax = v->gpr[GPR_RAX];
 	if ((r & VRESULT_ADVANCE) != 0)
-		step_over(v, b, svm.nrips && v->exit.insn_len == 0 && v->exit.kind != VEXIT_MMIO);
+		step_over(v, b, b->nrip != 0 && v->exit.insn_len == 0 && v->exit.kind != VEXIT_MMIO);
 	return (r & VRESULT_LEAVE) != 0 ? SVM_LEAVE : v->hazards;
 }
 
