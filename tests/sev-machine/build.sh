@@ -3,17 +3,20 @@
 # Build the SEV-ES emulator: Debian's QEMU source, our patch and our files. Prints the path of
 # the binary as the last line. The result is cached under $XDG_CACHE_HOME/ravelin (default
 # ~/.cache/ravelin) by a key of all inputs; a second run only prints the path.
+# With --stock the same source is built without patch and files, to compare with.
 # Environment: JOBS (default: number of CPUs), SEV_QEMU_TARBALL (a tarball already at hand).
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/ravelin
 jobs=${JOBS:-$(nproc)}
+stock=0
+[ "${1:-}" != --stock ] || stock=1
 
 say() { echo "sev-machine: $*" >&2; }
 die() { say "$*"; exit 1; }
 
-key=$(cat "$here/build.sh" "$here/qemu.patch" "$here/devices.mak" "$here/sources" \
+key=$(echo $stock | cat - "$here/build.sh" "$here/qemu.patch" "$here/devices.mak" "$here/sources" \
 	"$here/src"/*.[ch] "$here/src/meson.build" | sha256sum | cut -c1-16)
 out=$cache/sev-machine/$key
 if [ -x "$out/qemu-system-x86_64" ]; then
@@ -76,10 +79,12 @@ cd "$work/src"
 # The archive's tarball comes without firmware blobs and Python wheels.
 sed -i 's/^pycotap/#&/' pythondeps.toml
 sed -i 's/^if unpack_edk2_blobs$/if false/' pc-bios/meson.build
-patch -p1 --quiet <"$here/qemu.patch" || die "qemu.patch does not apply"
-mkdir hw/i386/sev
-cp "$here/src"/*.[ch] "$here/src/meson.build" hw/i386/sev/
-cp "$here/src/sev-hook.h" include/hw/i386/
+if [ $stock = 0 ]; then
+	patch -p1 --quiet <"$here/qemu.patch" || die "qemu.patch does not apply"
+	mkdir hw/i386/sev
+	cp "$here/src"/*.[ch] "$here/src/meson.build" hw/i386/sev/
+	cp "$here/src/sev-hook.h" include/hw/i386/
+fi
 cp "$here/devices.mak" configs/devices/x86_64-softmmu/sevmachine.mak
 
 cd "$work/build"
