@@ -25,10 +25,6 @@ mb2_header:
 	align 8
 	dw 6, 0
 	dd 8
-	; a framebuffer with 32 bits if there can be one
-	align 8
-	dw 5, 1
-	dd 20, 0, 0, 32
 	align 8
 	dw 0, 0
 	dd 8
