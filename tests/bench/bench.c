@@ -16,7 +16,6 @@ int main(void);
 
 #define IRQ_SELF 0x50
 #define IRQ_TIMER 0x51
-#define IRQ_LOW 0x31
 #define IRQ_OTHER 0x60
 
 static volatile u32 taken;
@@ -213,85 +212,97 @@ static u64 measure(op_fn *op, u32 turns)
 
 static u64 overhead;
 
+static char spin[32]; /* the operation to be repeated for ever, for a profile */
+
+static bool same(const char *a, const char *b)
+{
+	return strcmp(a, b) == 0;
+}
+
 static void bench_turns(const char *name, op_fn *op, u32 turns)
 {
-	u64 ticks = measure(op, turns);
 	u64 off = overhead * turns / TURNS;
+	u64 ticks;
 
+	if (spin[0] != 0) {
+		if (!same(name, spin))
+			return;
+		print("bench spin %s\n", name);
+		for (;;)
+			op();
+	}
+	ticks = measure(op, turns);
 	ticks = ticks > off ? ticks - off : 0;
 	print("bench %s %lu\n", name, (ticks + turns / 2) / turns);
 }
 
-static void bench(const char *name, op_fn *op)
+struct entry {
+	const char *name;
+	op_fn *op;
+};
+
+static void bench_all(const struct entry *e, u32 n)
 {
-	bench_turns(name, op, TURNS);
+	for (u32 i = 0; i < n; i++)
+		bench_turns(e[i].name, e[i].op, TURNS);
 }
+#define BENCH_ALL(table) bench_all(table, sizeof(table) / sizeof((table)[0]))
 
-static void plain_operations(void)
-{
-	bench("cpuid.0", op_cpuid0);
-	bench("cpuid.1", op_cpuid1);
-	bench("cpuid.7", op_cpuid7);
-	bench("cpuid.d", op_cpuid_d);
-	bench("cpuid.40000000", op_cpuid_hv);
-	bench("cpuid.80000008", op_cpuid_ext);
-	if (!plain)
-		bench("hypercall", op_hypercall);
-	bench("rdmsr.apic_base", op_rdmsr_apic_base);
-	bench("rdmsr.efer", op_rdmsr_efer);
-	bench("wrmsr.efer", op_wrmsr_efer);
-	bench("rdmsr.mtrrcap", op_rdmsr_mtrrcap);
-	bench("in.unclaimed", op_in_unclaimed);
-	bench("out.unclaimed", op_out_unclaimed);
-	bench("in.pic", op_in_pic);
-	bench("out.pic", op_out_pic);
-	bench("in.uart", op_in_uart);
-	bench("out.uart", op_out_uart);
-	bench("in.port61", op_in_pit);
-	bench("cr0.wp", op_cr0_wp);
-	bench("cr4.pge", op_cr4_pge);
-	bench("cr8", op_cr8);
-	bench("dr7", op_dr7);
-	bench("pause", op_pause);
-	bench("wbinvd", op_wbinvd);
-}
+static const struct entry plain_operations[] = {
+	{ "cpuid.0", op_cpuid0 },
+	{ "cpuid.1", op_cpuid1 },
+	{ "cpuid.7", op_cpuid7 },
+	{ "cpuid.d", op_cpuid_d },
+	{ "cpuid.40000000", op_cpuid_hv },
+	{ "cpuid.80000008", op_cpuid_ext },
+	{ "rdmsr.apic_base", op_rdmsr_apic_base },
+	{ "rdmsr.efer", op_rdmsr_efer },
+	{ "wrmsr.efer", op_wrmsr_efer },
+	{ "rdmsr.mtrrcap", op_rdmsr_mtrrcap },
+	{ "in.unclaimed", op_in_unclaimed },
+	{ "out.unclaimed", op_out_unclaimed },
+	{ "in.pic", op_in_pic },
+	{ "out.pic", op_out_pic },
+	{ "in.uart", op_in_uart },
+	{ "out.uart", op_out_uart },
+	{ "in.port61", op_in_pit },
+	{ "cr0.wp", op_cr0_wp },
+	{ "cr4.pge", op_cr4_pge },
+	{ "cr8", op_cr8 },
+	{ "dr7", op_dr7 },
+	{ "pause", op_pause },
+	{ "wbinvd", op_wbinvd },
+	{ "apic.id", op_apic_id },
+	{ "apic.eoi", op_apic_eoi },
+	{ "apic.tpr.read", op_apic_tpr_read },
+	{ "apic.tpr.write", op_apic_tpr_write },
+	{ "apic.icr.read", op_apic_icr_read },
+	{ "ioapic.read", op_ioapic_read },
+	{ "mmio.hole", op_mmio_hole },
+};
 
-static void apic_operations(void)
-{
-	bench("apic.id", op_apic_id);
-	bench("apic.eoi", op_apic_eoi);
-	bench("apic.tpr.read", op_apic_tpr_read);
-	bench("apic.tpr.write", op_apic_tpr_write);
-	bench("apic.icr.read", op_apic_icr_read);
-	bench("ioapic.read", op_ioapic_read);
-	bench("mmio.hole", op_mmio_hole);
-}
+static const struct entry hypercalls[] = { { "hypercall", op_hypercall } };
 
-static void interrupts(const char *suffix)
-{
-	char name[32];
-	static const struct {
-		const char *name;
-		op_fn *op;
-	} ops[] = {
-		{ "self_ipi", op_self_ipi },
-		{ "self_ipi.hlt", op_self_ipi_hlt },
-		{ "self_ipi.tpr", op_self_ipi_tpr },
-	};
+static const struct entry interrupts[] = {
+	{ "self_ipi", op_self_ipi },
+	{ "self_ipi.hlt", op_self_ipi_hlt },
+	{ "self_ipi.tpr", op_self_ipi_tpr },
+};
 
-	for (u32 i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
-		u32 n = 0;
+static const struct entry x2apic_operations[] = {
+	{ "x2apic.id", op_x2apic_id },
+	{ "x2apic.eoi", op_x2apic_eoi },
+	{ "x2apic.tpr", op_x2apic_tpr },
+};
 
-		for (const char *p = ops[i].name; *p != 0; p++)
-			name[n++] = *p;
-		for (const char *p = suffix; *p != 0; p++)
-			name[n++] = *p;
-		name[n] = 0;
-		sti();
-		bench(name, ops[i].op);
-		cli();
-	}
-}
+static const struct entry x2apic_interrupts[] = {
+	{ "x2apic.self_ipi", op_self_ipi },
+	{ "x2apic.self_ipi.hlt", op_self_ipi_hlt },
+	{ "x2apic.self_ipi.tpr", op_self_ipi_tpr },
+};
+
+static const struct entry deadline_write[] = { { "deadline.write", op_wrmsr_deadline } };
+static const struct entry deadline_taken[] = { { "deadline.taken", op_deadline_taken } };
 
 static void timer(void)
 {
@@ -301,10 +312,10 @@ static void timer(void)
 	if ((r[2] & 1u << 24) == 0)
 		return;
 	apic_write(APIC_LVT_TIMER, 2u << 17 | IRQ_TIMER);
-	bench("wrmsr.deadline", op_wrmsr_deadline);
+	BENCH_ALL(deadline_write);
 	wrmsr(MSR_TSC_DEADLINE, 0);
 	sti();
-	bench("deadline.taken", op_deadline_taken);
+	BENCH_ALL(deadline_taken);
 	cli();
 	apic_write(APIC_LVT_TIMER, 0x10000);
 }
@@ -322,7 +333,7 @@ static void other(void)
 	other_stop = true;
 }
 
-static void x2apic_operations(void)
+static void with_x2apic(void)
 {
 	u32 r[4];
 
@@ -331,27 +342,31 @@ static void x2apic_operations(void)
 		return;
 	wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | 1u << 10);
 	x2apic = true;
-	bench("x2apic.id", op_x2apic_id);
-	bench("x2apic.eoi", op_x2apic_eoi);
-	bench("x2apic.tpr", op_x2apic_tpr);
-	interrupts(".x2apic");
+	BENCH_ALL(x2apic_operations);
+	sti();
+	BENCH_ALL(x2apic_interrupts);
+	cli();
 }
 
 int main(void)
 {
 	rt_init();
+	option("spin", spin, sizeof(spin));
 	apic_write(APIC_SVR, 0x1ff);
 	irq_handler[IRQ_SELF] = on_interrupt;
 	irq_handler[IRQ_TIMER] = on_interrupt;
 	efer = rdmsr(MSR_EFER);
 	overhead = measure(op_nothing, TURNS);
 	print("bench loop %lu\n", overhead / TURNS);
-	plain_operations();
-	apic_operations();
-	interrupts("");
+	BENCH_ALL(plain_operations);
+	if (!plain)
+		BENCH_ALL(hypercalls);
+	sti();
+	BENCH_ALL(interrupts);
+	cli();
 	timer();
 	other();
-	x2apic_operations();
+	with_x2apic();
 	print("bench done\n");
 	guest_exit(0);
 }
