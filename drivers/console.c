@@ -60,6 +60,21 @@ static void replay(void)
 	(void)log_add_sink(console_write);
 }
 
+/* The framebuffer comes late: it shows what the serial ports have shown already. */
+static void start_fb(const struct boot_info *bi)
+{
+	char buf[128];
+	u64 pos = 0;
+	size_t n;
+
+	if (fb_init(&bi->fb) != 0)
+		return;
+	while (replayed && (n = log_read(&pos, buf, sizeof(buf))) != 0)
+		for (size_t i = 0; i < n; i++)
+			fb_put(buf[i]);
+	fb_on = true;
+}
+
 /* --- input --------------------------------------------------------------------------------------- */
 
 static void queue_input(u8 ch)
@@ -170,13 +185,13 @@ void console_setup(const struct boot_info *bi, const struct console_config *c, u
 		if (c[i].kind == CONSOLE_UART)
 			add_port(c[i].port, c[i].baud);
 		else if (c[i].kind == CONSOLE_FB)
-			fb_on = fb_init(&bi->fb) == 0;
+			start_fb(bi);
 	}
 	if (count == 0) {
 		add_spcr();
 		if (uart_count == 0)
 			add_port(COM1, BAUD);
-		fb_on = fb_init(&bi->fb) == 0;
+		start_fb(bi);
 	}
 	replay();
 	for (u32 i = 0; i < uart_count; i++)
