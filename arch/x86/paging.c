@@ -155,8 +155,11 @@ void pt_destroy(struct pt *pt)
 	const struct pt_format *f = pt->fmt;
 	paddr_t table[6];
 	u32 index[6] = { 0 };
-	u32 level = f->levels;
+	u32 level;
 
+	if (pt->root == 0)
+		return; /* the VM's creation failed before pt_init() */
+	level = f->levels;
 	table[level] = pt->root;
 	while (level <= f->levels) {
 		u64 *t = phys_to_virt(table[level]);
