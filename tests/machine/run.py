@@ -70,6 +70,9 @@ class Terminal(harness.Machine):
         return args + ["-chardev", "stdio,id=com1,signal=off", "-serial", "chardev:com1"]
 
 
+# What QEMU's software CPU lacks of the model and would warn about.
+QUIET = ",-rdseed,-sha-ni,-fxsr-opt,-misalignsse,-3dnowprefetch,-osvw,-topoext,-nrip-save,-xsavec"
+
 HELP = """
   The console is the guest's serial port. To leave:
     Ctrl-]       back to the hypervisor's shell (`help` there; `vm console debian` returns)
@@ -87,7 +90,8 @@ def main(argv):
         raise SystemExit(f"make run: {why}") from None
     memory = 512 + opt.guests * megabytes(opt.memory)
     machine = Terminal(configuration(opt), files, door=opt.door, smp=opt.smp, name="run",
-                       memory=f"{memory}M")
+                       memory=f"{memory}M", cpu=os.environ.get("RAVELIN_CPU") or
+                       harness.CPU + QUIET)
     print(f"Booting Ravelin ({opt.door}) on {opt.smp} emulated CPU(s), {memory} MiB, with "
           f"{opt.guests} guest(s) of {opt.cpus} vCPU(s).\n{HELP}", flush=True)
     try:
