@@ -105,8 +105,8 @@ def test_init_needs_sev(machines):
 
 
 def test_processor_needs_memory_encryption(rom):
-    done = subprocess.run([default_qemu(), "-M", "q35", "-accel", "tcg,thread=single", "-nodefaults",
-                           "-display", "none", "-bios", rom, "-device", "sev-psp"],
+    done = subprocess.run([default_qemu(), "-M", "q35", "-accel", "tcg,thread=single",
+                           "-nodefaults", "-display", "none", "-bios", rom, "-device", "sev-psp"],
                           capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert "add -object sev-memory" in done.stderr
