@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "arch/x86/cpu.h"
 #include "arch/x86/msr.h"
 #include "arch/x86/percpu.h"
 #include "arch/x86/smp.h"
@@ -89,7 +88,7 @@ static void arrive(struct vmx_vcpu *vx)
 	if (!moved)
 		return;
 	/* The rest of the host's state is the same on every CPU, in private memory at one address. */
-	vmx_write(VMCS_HOST_CR3, read_cr3());
+	vmx_write(VMCS_HOST_CR3, vmx_read_cr3());
 	/* This CPU may know translations from an earlier stay, or of an earlier owner of the tags. */
 	__atomic_or_fetch(&vx->vcpu->hazards, HAZ_TLB | HAZ_VMX_FLUSH, __ATOMIC_RELAXED);
 }
@@ -106,9 +105,9 @@ int vmx_focus(struct vcpu *v)
 		if (vx->cpu != NO_CPU)
 			return -EBUSY;
 	}
-	flags = irq_save();
+	flags = vmx_irq_save();
 	arrive(vx);
-	irq_restore(flags);
+	vmx_irq_restore(flags);
 	return 0;
 }
 
@@ -123,9 +122,9 @@ int vmx_load(struct vcpu *v)
 		return err;
 	if (vx->msr_cpu != NO_CPU)
 		(void)smp_call(vx->msr_cpu, evict_here, vx);
-	flags = irq_save();
+	flags = vmx_irq_save();
 	load_msrs(c, vx);
-	irq_restore(flags);
+	vmx_irq_restore(flags);
 	return 0;
 }
 

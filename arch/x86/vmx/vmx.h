@@ -89,6 +89,9 @@ u64 vmx_read_cr2(void);
 void vmx_write_cr2(u64 value);
 u64 vmx_read_dr6(void);
 void vmx_write_dr6(u64 value);
+u64 vmx_read_cr3(void);
+u64 vmx_irq_save(void);
+void vmx_irq_restore(u64 flags);
 #else
 #include "arch/x86/cpu.h"
 /* A field that does not exist leaves the result alone: every field used here exists on every CPU
@@ -143,6 +146,9 @@ static inline u64 vmx_read_cr2(void) { return read_cr2(); }
 static inline void vmx_write_cr2(u64 value) { write_cr2(value); }
 static inline u64 vmx_read_dr6(void) { return read_dr6(); }
 static inline void vmx_write_dr6(u64 value) { write_dr6(value); }
+static inline u64 vmx_read_cr3(void) { return read_cr3(); }
+static inline u64 vmx_irq_save(void) { return irq_save(); }
+static inline void vmx_irq_restore(u64 flags) { irq_restore(flags); }
 #endif
 
 /* controls.c: fills vmx.ctls and the fixed bits. -ENODEV with *reason. */
