@@ -91,6 +91,10 @@ static void queue_input(u8 ch)
 
 bool console_poll(void)
 {
+	/* Two readers of one UART, such as an interrupt in the middle of this, would swap bytes. */
+	static spinlock_t poll_lock = SPINLOCK_INIT;
+	u64 flags = spin_lock_irqsave(&poll_lock);
+
 	for (u32 i = 0; i < uart_count; i++) {
 		for (u32 n = 0; n < POLL_BYTES; n++) {
 			int c = uart_get(&uarts[i]);
@@ -100,6 +104,7 @@ bool console_poll(void)
 			queue_input((u8)c);
 		}
 	}
+	spin_unlock_irqrestore(&poll_lock, flags);
 	return __atomic_load_n(&input_head, __ATOMIC_ACQUIRE) !=
 	       __atomic_load_n(&input_tail, __ATOMIC_ACQUIRE);
 }
