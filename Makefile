@@ -168,7 +168,7 @@ $(O)/ravelin.iso: $(O)/ravelin.elf tests/images/media.py FORCE
 run: all
 	@RAVELIN_BUILD=$(abspath $(O)) $(PYTHON) tests/machine/run.py
 
-check: all check-repro check-unit check-machine
+check: all check-repro check-unit check-machine check-sev-machine
 
 TEST ?= *
 UNIT_SRCS := $(sort $(wildcard tests/unit/test_$(TEST).c))
