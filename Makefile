@@ -52,10 +52,11 @@ help:
 	@echo 'make run         start a Debian guest on Ravelin in QEMU; says how to leave'
 	@echo 'make iso         $(O)/ravelin.iso, boots by BIOS and UEFI through GRUB'
 	@echo 'make esp         $(O)/esp.img, a FAT image with EFI/BOOT/BOOTX64.EFI'
-	@echo 'make check       all tests: check-repro check-unit check-machine'
+	@echo 'make check       all tests: check-repro check-unit check-machine check-sev-machine'
 	@echo 'make check-unit  unit tests on this host, with sanitizers (TEST=name: one of them)'
 	@echo 'make check-machine  tests in emulators (PYTEST="-k boot": a choice)'
 	@echo 'make check-full  as check-machine, with every combination (hours)'
+	@echo 'make sev-machine build the emulator with SEV-ES; check-sev-machine[-full]: its tests'
 	@echo 'make deps        install the Debian packages of packages.txt that are missing'
 	@echo 'make clean       remove $(O)/'
 	@echo 'Variables: O=DIR  CROSS_COMPILE=PREFIX  CONF=ravelin.conf and FILES="..." for iso and esp'
@@ -165,10 +166,16 @@ $(O)/ravelin.iso: $(O)/ravelin.elf tests/images/media.py FORCE
 
 # --- tests -------------------------------------------------------------------------------------
 
-run: all
+# Both begin on a fresh system: packages first, then all that is built with them.
+run: deps
+	@$(MAKE) --no-print-directory all
 	@RAVELIN_BUILD=$(abspath $(O)) $(PYTHON) tests/machine/run.py
 
-check: all check-repro check-unit check-machine check-sev-machine
+check: deps
+	@$(MAKE) --no-print-directory check-all
+
+.PHONY: check-all
+check-all: all check-repro check-unit check-machine check-sev-machine
 
 TEST ?= *
 UNIT_SRCS := $(sort $(wildcard tests/unit/test_$(TEST).c))
