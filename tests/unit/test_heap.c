@@ -70,6 +70,21 @@ static void test_no_overlap(void **state)
 		heap_free(p[(i * 7) % 3000]);
 }
 
+/* So many large blocks that their table has chains: holes in one must not hide the rest. */
+static void test_many_large(void **state)
+{
+	static void *p[3500];
+
+	for (u32 i = 0; i < 3500; i++) {
+		p[i] = heap_alloc(PAGE_SIZE);
+		assert_non_null(p[i]);
+	}
+	for (u32 i = 0; i < 3500; i += 2)
+		heap_free(p[i]);
+	for (u32 i = 1; i < 3500; i += 2)
+		heap_free(p[i]);
+}
+
 static void test_out_of_memory(void **state)
 {
 	static void *p[64];
@@ -105,6 +120,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_teardown(test_sizes, all_back),
 		cmocka_unit_test_teardown(test_no_overlap, all_back),
+		cmocka_unit_test_teardown(test_many_large, all_back),
 		cmocka_unit_test_teardown(test_out_of_memory, all_back),
 		cmocka_unit_test_teardown(test_wrong_frees, all_back),
 	};

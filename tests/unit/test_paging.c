@@ -186,6 +186,21 @@ static void test_unmap_splits(void **state)
 	assert_int_equal(w.pa, GIB(4) + MIB(900));
 }
 
+/* The first or the last frame of a large page. */
+static void test_unmap_ends_of_a_large_page(void **state)
+{
+	struct pt_walk w;
+
+	fresh(&pt_format_npt, 1024);
+	assert_int_equal(pt_map(&pt, 0, 0, MIB(4), PT_RWX), 0);
+	assert_int_equal(pt_unmap(&pt, 0, PAGE_SIZE), 0);
+	assert_int_equal(pt_unmap(&pt, MIB(4) - PAGE_SIZE, PAGE_SIZE), 0);
+	assert_int_equal(pt_lookup(&pt, 0, &w), -ENOENT);
+	assert_int_equal(pt_lookup(&pt, PAGE_SIZE, &w), 0);
+	assert_int_equal(pt_lookup(&pt, MIB(4) - 2 * PAGE_SIZE, &w), 0);
+	assert_int_equal(pt_lookup(&pt, MIB(4) - PAGE_SIZE, &w), -ENOENT);
+}
+
 static void test_split_keeps_memory_type(void **state)
 {
 	struct pt_walk w;
@@ -236,6 +251,8 @@ static void test_destroy_gives_all_back(void **state)
 	assert_int_equal(pt_map(&pt, 0, 0x1000, MIB(64), PT_RWX), 0);
 	assert_int_equal(pt_map(&pt, GIB(513), GIB(1), GIB(2), PT_RW), 0);
 	assert_int_equal(pt_protect(&pt, GIB(513) + 0x1000, 0x1000, PT_READ), 0);
+	assert_int_equal(pt_map(&pt, GIB(511) + MIB(1022), 0x1000, MIB(2), PT_RW), 0);
+	assert_int_equal(pt_map(&pt, 0UL - 0x1000, 0x1000, 0x1000, PT_RW), 0); /* the last of all */
 	assert_int_equal(2048 - pmm_free_count(), pt.tables);
 	pt_destroy(&pt);
 	assert_int_equal(pmm_free_count(), 2048);
@@ -264,7 +281,9 @@ int main(void)
 		cmocka_unit_test(test_unaligned_pair_uses_small_pages),
 		cmocka_unit_test(test_bad_arguments), cmocka_unit_test(test_existing_is_kept),
 		cmocka_unit_test(test_out_of_memory_leaves_nothing),
-		cmocka_unit_test(test_unmap_splits), cmocka_unit_test(test_split_keeps_memory_type),
+		cmocka_unit_test(test_unmap_splits),
+		cmocka_unit_test(test_unmap_ends_of_a_large_page),
+		cmocka_unit_test(test_split_keeps_memory_type),
 		cmocka_unit_test(test_protect_skips_holes),
 		cmocka_unit_test(test_map_again_after_unmap),
 		cmocka_unit_test(test_destroy_gives_all_back), cmocka_unit_test(test_extra_leaf_bits),

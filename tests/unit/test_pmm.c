@@ -93,6 +93,19 @@ static void test_all_frames_once(void **state)
 	assert_int_equal(alloc_pages(12, 0), HOST_RAM_BASE);
 }
 
+/* Many free blocks of one order at once: none is lost when its neighbours go. */
+static void test_scattered_frames(void **state)
+{
+	fresh(HOST_RAM_BASE + HOST_RAM);
+	assert_int_equal(pmm_add(HOST_RAM_BASE, MIB(16)), 0);
+	assert_int_equal(alloc_pages(12, 0), HOST_RAM_BASE);
+	for (u32 i = 0; i < 4096; i += 2)
+		free_pages(HOST_RAM_BASE + i * PAGE_SIZE, ORDER_4K);
+	for (u32 i = 0; i < 2048; i++)
+		assert_int_not_equal(alloc_pages(ORDER_4K, i % 3 ? 0 : ALLOC_BELOW_4G), 0);
+	assert_int_equal(alloc_pages(ORDER_4K, 0), 0);
+}
+
 static void test_alignment_of_orders(void **state)
 {
 	fresh(HOST_RAM_BASE + HOST_RAM);
@@ -240,7 +253,8 @@ int main(void)
 		cmocka_unit_test(test_counts), cmocka_unit_test(test_partial_frames_left_out),
 		cmocka_unit_test(test_add_refuses), cmocka_unit_test(test_too_many_ranges),
 		cmocka_unit_test(test_frame_zero_is_never_given),
-		cmocka_unit_test(test_all_frames_once), cmocka_unit_test(test_alignment_of_orders),
+		cmocka_unit_test(test_all_frames_once), cmocka_unit_test(test_scattered_frames),
+		cmocka_unit_test(test_alignment_of_orders),
 		cmocka_unit_test(test_1g_across_two_adds), cmocka_unit_test(test_below_4g),
 		cmocka_unit_test(test_below_4g_from_large_block), cmocka_unit_test(test_zero),
 		cmocka_unit_test(test_double_free), cmocka_unit_test(test_foreign_free),
