@@ -29,9 +29,24 @@ static int add(struct vdev_range *table, u32 *count, const struct vdev_range *r,
 	return 0;
 }
 
+static void index_ports(struct vdev_bus *bus)
+{
+	for (u32 i = 0; i < bus->ports; i++) {
+		const struct vdev_range *r = &bus->port[i];
+
+		for (u64 p = r->base; p < r->base + r->len && p < VDEV_BUS_INDEXED; p++)
+			bus->port_index[p] = (u8)(i + 1);
+	}
+}
+_Static_assert(VDEV_BUS_RANGES < 255, "port_index holds eight bits");
+
 int vdev_bus_add_port(struct vdev_bus *bus, const struct vdev_range *r)
 {
-	return add(bus->port, &bus->ports, r, PORT_SPACE);
+	int err = add(bus->port, &bus->ports, r, PORT_SPACE);
+
+	if (err == 0)
+		index_ports(bus);
+	return err;
 }
 
 int vdev_bus_add_mmio(struct vdev_bus *bus, const struct vdev_range *r)
@@ -64,7 +79,14 @@ static const struct vdev_range *find(const struct vdev_range *table, u32 count, 
 
 const struct vdev_range *vdev_bus_find_port(const struct vdev_bus *bus, u16 port, u32 size)
 {
-	return find(bus->port, bus->ports, port, size);
+	const struct vdev_range *r;
+
+	if (unlikely(port >= VDEV_BUS_INDEXED))
+		return find(bus->port, bus->ports, port, size);
+	if (bus->port_index[port] == 0)
+		return NULL;
+	r = &bus->port[bus->port_index[port] - 1];
+	return port - r->base + size <= r->len ? r : NULL;
 }
 
 const struct vdev_range *vdev_bus_find_mmio(const struct vdev_bus *bus, gpa_t gpa, u32 size)
@@ -110,7 +132,7 @@ u32 vdev_bus_port_read(const struct vdev_bus *bus, u16 port, u32 size)
 
 	if (likely(r && (size == 1 || size == 2 || size == 4)))
 		return (u32)range_read(r, port - r->base, size);
-	if (!port_access_valid(port, size))
+	if (size == 1 || !port_access_valid(port, size))
 		return (u32)ones(size);
 
 	u32 value = 0;
@@ -129,7 +151,7 @@ void vdev_bus_port_write(const struct vdev_bus *bus, u16 port, u32 size, u32 val
 		range_write(r, port - r->base, size, value);
 		return;
 	}
-	if (!port_access_valid(port, size))
+	if (size == 1 || !port_access_valid(port, size))
 		return;
 
 	for (u32 i = 0; i < size; i++) {

@@ -24,9 +24,13 @@ struct vdev_range {
 	u32 width; /* widest access the device takes; wider ones are split. 0: any */
 };
 
+/* Ports below this are found by one look into a table; nearly all of a PC's are. */
+#define VDEV_BUS_INDEXED 0x1000U
+
 struct vdev_bus {
 	u32 ports;
 	u32 mmios;
+	u8 port_index[VDEV_BUS_INDEXED]; /* 1 + index in port[], 0 for nobody's */
 	struct vdev_range port[VDEV_BUS_RANGES];
 	struct vdev_range mmio[VDEV_BUS_RANGES];
 };

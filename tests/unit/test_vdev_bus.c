@@ -181,6 +181,30 @@ static void memory_boundaries(void **state)
 	assert_int_equal(d.value, 0x6789); /* clipped to the size */
 }
 
+/* Ports are looked up in two ways, below and above a border; a range may lie across it. */
+static void the_same_answers_on_both_sides_of_the_index(void **state)
+{
+	static const struct { u16 port; u32 size; u32 owner; } want[] = {
+		{ 0xFEF, 1, 9 }, { 0xFF0, 1, 0 }, { 0xFF7, 1, 0 }, { 0xFF7, 2, 9 }, { 0xFF8, 1, 9 },
+		{ 0xFFC, 4, 1 }, { 0xFFE, 4, 1 }, { 0x1000, 4, 1 }, { 0x1001, 4, 9 },
+		{ 0x1003, 1, 1 }, { 0x1004, 1, 9 }, { 0x1010, 2, 2 }, { 0x1011, 2, 9 },
+	};
+	struct vdev_bus bus = { 0 };
+	struct probe d[3] = { 0 };
+
+	assert_int_equal(add_port(&bus, 0x1010, 2, &d[2], 0), 0);
+	assert_int_equal(add_port(&bus, 0xFFC, 8, &d[1], 0), 0);
+	assert_int_equal(add_port(&bus, 0xFF0, 8, &d[0], 0), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(want); i++) {
+		const struct vdev_range *r = vdev_bus_find_port(&bus, want[i].port, want[i].size);
+
+		if (want[i].owner == 9)
+			assert_null(r);
+		else
+			assert_ptr_equal(r->dev, &d[want[i].owner]);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -191,6 +215,7 @@ int main(void)
 		cmocka_unit_test(nobody_answers_all_ones),
 		cmocka_unit_test(wide_accesses_are_split),
 		cmocka_unit_test(memory_boundaries),
+		cmocka_unit_test(the_same_answers_on_both_sides_of_the_index),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
