@@ -116,6 +116,16 @@ def test_fatal_violation(program):
     assert len([x for x in lines if "violation" in x]) == 1
 
 
+@pytest.mark.parametrize("option,got", [("inject-exit-code=114", "0x72"),
+                                        ("inject-vmsa-flip=3011", "0xffffffffffffffff")])
+def test_injection_by_property(program, option, got):
+    """The first guest meets the injected fault, once."""
+    status, lines = run(program, "," + option)
+    fails = [x for x in lines if x.startswith("FAIL")]
+    assert fails[0] == f"FAIL VMRUN: accepted after LAUNCH_FINISH: {got}, expected 0x403"
+    assert status != GOOD
+
+
 @pytest.mark.parametrize("option", ["c-bit=31", "c-bit=52", "max-asid=0", "min-sev-asid=0",
                                     "min-sev-asid=17", "phys-reduction=17"])
 def test_bad_option(program, option):

@@ -60,6 +60,8 @@ table:	CMD done
 	CMD c_cr3
 	CMD c_xsetbv
 	CMD c_lgdt
+	CMD c_dr7
+	CMD c_dr0
 
 %macro HERE 0
 	lea rax, [rel %%here]
@@ -229,6 +231,15 @@ c_lgdt:	sub rsp, 16
 	HERE
 	sgdt [rsp]
 	add rsp, 16
+	jmp done
+
+c_dr7:	HERE
+	mov dr7, rbx
+	jmp done
+c_dr0:	mov rbx, [r15 + SH_ARG]
+	mov dr0, rbx
+	mov rcx, dr0
+	mov [r15 + SH_RESULT], rcx
 	jmp done
 
 	align 8

@@ -798,6 +798,10 @@ static void test_nae(void)
 	nae("NAE: RDMSR", 10, 0x7c, 2, 0x8b);
 	nae("NAE: GDTR read", 25, 0x67, 4, 0);
 	nae("NAE: MMIO (nested entry with a reserved bit)", 8, 0x400, 3, DEV_MMIO);
+	*d(vmcb, 4) = 1u << 7 | 1u << 23;	/* DR7 read and write */
+	nae("NAE: DR7 write", 26, 0x37, 3, 0);
+	order_quiet("no intercept: DR0", 27, 0x5000, 0, 0);
+	check("  reads back", *shared(0x10), 0x5000);
 	check("NAE: leaves no guest address for the host", *q(vmcb, 0x80), POISON);
 	*d(vmcb, 0x0c) &= ~I3(7);
 	memset(iopm, 0, sizeof(iopm));
@@ -1051,7 +1055,8 @@ static void test_plain_svm(void)
 {
 	static const u8 code[] = { 0x41, 0x0f, 0x20, 0xc4,	/* mov r12, cr0 */
 				   0x0f, 0x22, 0xd8,		/* mov cr3, rax */
-				   0x0f, 0xa2 };		/* cpuid */
+				   0x0f, 0xa2,			/* cpuid */
+				   0x41, 0x0f, 0x22, 0xc1 };	/* mov cr0, r9 */
 	u8 *v = vmcb2;
 
 	build_guest_memory();
@@ -1077,6 +1082,14 @@ static void test_plain_svm(void)
 	svm_run(pa_of(v), NULL);
 	check("plain: CPUID exit", *q(v, 0x70), 0x72);
 	check("  next RIP", *q(v, 0xc8), GUEST + 9);
+	*d(v, 0) = 0;
+	*d(v, 0x0c) |= I3(5);
+	*q(v, 0x578) = GUEST + 9;
+	__asm__ volatile("xor %%r9d, %%r9d" : : : "r9");
+	svm_run(pa_of(v), NULL);
+	check("plain: selective CR0 write exit", *q(v, 0x70), 0x65);
+	check("  decode assist", *q(v, 0x78), 1ull << 63 | 9);
+	check("  next RIP", *q(v, 0xc8), GUEST + 13);
 	npt_pd[0][GUEST >> 21] = 0;
 	npt_pd[0][0] = 0x87;
 	svm_run(pa_of(v), NULL);

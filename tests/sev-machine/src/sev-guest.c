@@ -710,7 +710,7 @@ static uint64_t mov_assist(CPUX86State *env, uint64_t code)
         rex_b = insn[len - 4] & 1;
     }
     reg = (insn[len - 1] & 7) | (rex_b ? 8 : 0);
-    return code < SVM_EXIT_READ_DR0 ? reg | 1ull << 63 : reg;
+    return code < SVM_EXIT_READ_DR0 || code == SVM_EXIT_CR0_SEL_WRITE ? reg | 1ull << 63 : reg;
 }
 
 /* Next RIP and decode assists, which this machine offers to every guest (APM 15.7.1, 15.10). */
@@ -720,13 +720,15 @@ static void assist(CPUX86State *env, uint64_t code, uint64_t *info1)
     uint64_t next_rip = 0;
     uint8_t bytes[16] = { 0 };
 
-    if (code <= SVM_EXIT_WRITE_DR7 && code != SVM_EXIT_READ_CR0 + 0x100) {
+    if (code <= SVM_EXIT_WRITE_DR7) {
         *info1 = mov_assist(env, code);
         next_rip = env->eip + env->sev_insn_len;
     } else if (code >= SVM_EXIT_CR0_SEL_WRITE && code <= 0x8e && code != SVM_EXIT_SHUTDOWN &&
                code != SVM_EXIT_TASK_SWITCH && code != SVM_EXIT_FERR_FREEZE) {
         if (code == SVM_EXIT_INVLPG) {
             *info1 = env->sev_assist;
+        } else if (code == SVM_EXIT_CR0_SEL_WRITE) {
+            *info1 = mov_assist(env, code);
         }
         next_rip = env->eip + env->sev_insn_len;
     } else if ((code == SVM_EXIT_NPF && !(*info1 & PG_ERROR_I_D_MASK)) ||
@@ -750,7 +752,8 @@ void sev_vmexit_filter(CPUX86State *env, uint64_t *code, uint64_t *info1)
         }
         return;
     }
-    if ((env->features[FEAT_SVM] | sev_svm_features()) & CPUID_SVM_DECODEASSIST) {
+    if ((env->features[FEAT_SVM] | sev_svm_features()) &
+        (CPUID_SVM_NRIPSAVE | CPUID_SVM_DECODEASSIST)) {
         assist(env, *code, info1);
     }
 }
@@ -898,20 +901,26 @@ bool sev_rdmsr_slow(CPUX86State *env, uintptr_t ra)
     return msr_result(env, *reg);
 }
 
+/* Physical address and view of a host linear address, without touching the page; -1: unmapped. */
+static hwaddr host_page(CPUX86State *env, uint64_t addr, SevKey *key)
+{
+    MemTxAttrs attrs;
+    hwaddr pa = cpu_get_phys_page_attrs_debug(env_cpu(env), addr & ~0xfffull, &attrs);
+
+    return pa == (hwaddr)-1 ? pa : sev_split_addr(pa, key);
+}
+
 /* VM_PAGE_FLUSH: bits 63:12 host linear address, 11:0 ASID (APM 15.34.9). */
 static void page_flush(CPUX86State *env, uint64_t val, uintptr_t ra)
 {
-    CPUTLBEntryFull *full;
     uint32_t asid = val & 0xfff;
-    void *host;
+    SevKey view;
+    hwaddr pa = host_page(env, val, &view);
 
-    if (asid == 0 || asid > sev_config()->max_asid ||
-        (probe_access_full_mmu(env, val & ~0xfffull, 1, MMU_DATA_LOAD,
-                               cpu_mmu_index(env_cpu(env), false), &host, &full) &
-         TLB_INVALID_MASK)) {
+    if (asid == 0 || asid > sev_config()->max_asid || pa == (hwaddr)-1) {
         raise_exception_err_ra(env, EXCP0D_GPF, 0, ra);
     }
-    sev_note_clflush(full->phys_addr, asid);
+    sev_note_clflush(pa, asid);
 }
 
 bool sev_wrmsr_slow(CPUX86State *env, uintptr_t ra)
@@ -997,19 +1006,25 @@ void sev_cache_flushed(CPUX86State *env, bool invd)
 void sev_line_flushed(CPUX86State *env, uint64_t addr, uintptr_t ra)
 {
     CPUTLBEntryFull *full;
-    hwaddr pa;
     SevKey key;
+    hwaddr pa;
     void *host;
 
     if (sev_config()->coherent || !sev_memory_on) {
         return;
     }
-    /* The flush drops lines of the view that the address selects, as a load would see it. */
+    if (!(env->hflags & HF_GUEST_MASK)) {
+        pa = host_page(env, addr, &key);
+        if (pa != (hwaddr)-1) {
+            sev_note_clflush(pa, key);
+        }
+        return;
+    }
+    /* In a guest a load finds out which view the address selects. */
     if (probe_access_full(env, addr, 1, MMU_DATA_LOAD, cpu_mmu_index(env_cpu(env), false), true,
                           &host, &full, ra) & TLB_INVALID_MASK) {
         return;
     }
     pa = full->phys_addr;
-    key = sev_page_key(pa);
-    sev_note_clflush(pa, key);
+    sev_note_clflush(pa, sev_page_key(pa));
 }

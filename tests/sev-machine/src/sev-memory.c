@@ -1040,6 +1040,28 @@ static void counter_get(Object *obj, Visitor *v, const char *name, void *opaque,
     visit_type_uint64(v, name, &val, errp);
 }
 
+static void inject_get(Object *obj, Visitor *v, const char *name, void *opaque, Error **errp)
+{
+    int64_t val = *(int *)opaque;
+
+    visit_type_int(v, name, &val, errp);
+}
+
+/* Can be set while the machine runs: acts once. */
+static void inject_set(Object *obj, Visitor *v, const char *name, void *opaque, Error **errp)
+{
+    int64_t val;
+
+    if (!visit_type_int(v, name, &val, errp)) {
+        return;
+    }
+    if (val < -1 || val > 0x7fff) {
+        error_setg(errp, "%s must be -1 (off) or 0..32767", name);
+        return;
+    }
+    *(int *)opaque = val;
+}
+
 static char *mutate_get(Object *obj, Error **errp)
 {
     return g_strdup(SEV_MEMORY(obj)->mutate);
@@ -1083,6 +1105,10 @@ static void sev_memory_class_init(ObjectClass *oc, void *data)
         object_class_property_add(oc, name, "uint64", counter_get, NULL, NULL,
                                   (void *)(uintptr_t)i);
     }
+    object_class_property_add(oc, "inject-vmsa-flip", "int", inject_get, inject_set, NULL,
+                              &sev_arm_vmsa_flip);
+    object_class_property_add(oc, "inject-exit-code", "int", inject_get, inject_set, NULL,
+                              &sev_arm_exit_code);
     object_class_property_add_str(oc, "mutate", mutate_get, mutate_set);
 }
 
