@@ -2,6 +2,7 @@
 #include "core/config.h"
 
 #include "core/log.h"
+#include "core/pv.h"
 #include "core/string.h"
 
 /*
@@ -413,6 +414,32 @@ static const char *key_debugcon(struct parser *p, struct span v)
 	return span_bool(v, &p->vm->debugcon);
 }
 
+static const char *key_pv(struct parser *p, struct span v)
+{
+	static const char *const word[] = { "kvmclock", "steal", "eoi", "ipi", "tlb", "unhalt", "yield" };
+	u32 pv = 0;
+
+	_Static_assert(PV_ALL == BIT32(ARRAY_SIZE(word)) - 1, "a word for each bit, in order");
+	if (span_is(v, "all") || span_is(v, "none")) {
+		p->vm->pv = span_is(v, "all") ? PV_ALL : 0;
+		return NULL;
+	}
+	do {
+		struct span item = span_next(&v, ',');
+		u32 i = 0;
+
+		while (i < ARRAY_SIZE(word) && !span_is(item, word[i]))
+			i++;
+		if (i == ARRAY_SIZE(word))
+			return "use all, none, or words of kvmclock, steal, eoi, ipi, tlb, unhalt, yield";
+		pv |= BIT32(i);
+	} while (v.len);
+	if ((pv & PV_TLB) != 0 && (pv & PV_STEAL) == 0)
+		return "tlb needs steal: its requests are in the same record";
+	p->vm->pv = pv;
+	return NULL;
+}
+
 static const struct key host_keys[] = {
 	{ "console", key_console, true },
 	{ "log", key_log, false },
@@ -435,12 +462,13 @@ static const struct key vm_keys[] = {
 	{ "autostart", key_autostart, false },
 	{ "debug-exit", key_debug_exit, false },
 	{ "debugcon", key_debugcon, false },
+	{ "pv", key_pv, false },
 };
 
 #define HOST_KEY_NAMES "console, log, attach, escape, mitigations"
 #define VM_KEY_NAMES \
 	"kernel, initrd, cmdline, module, firmware, memory, cpus, affinity, sev, policy, " \
-	"autostart, debug-exit, debugcon"
+	"autostart, debug-exit, debugcon, pv"
 
 _Static_assert(ARRAY_SIZE(host_keys) <= KEYS_MAX, "key_line[] is too short");
 _Static_assert(ARRAY_SIZE(vm_keys) <= KEYS_MAX, "key_line[] is too short");
@@ -530,6 +558,7 @@ static void section_vm(struct parser *p, struct span header, struct span name)
 	memcpy(vm->name, name.s, name.len);
 	vm->memory = MIB(256);
 	vm->cpus = 1;
+	vm->pv = PV_ALL;
 	vm->valid = true;
 	vm->line = p->line;
 	p->vm = vm;

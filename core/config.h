@@ -50,6 +50,7 @@ struct vm_config {
 	u32 policy;    /* SEV guest policy word */
 	bool autostart;
 	bool debug_exit;  /* port 0xF4 ends the VM with a code */
+	u32 pv;           /* PV_*: what of KVM's paravirtual interface it is offered */
 	bool debugcon;    /* port 0x402 (firmware debug text) goes to the VM's console */
 	bool valid;    /* no error in this section: may be started */
 	u32 line;      /* where its section starts in the text */

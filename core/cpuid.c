@@ -141,16 +141,6 @@ static void extended_leaves(struct vcpu *v)
 	}
 }
 
-static void hypervisor_leaves(struct cpuid_table *t)
-{
-	char sig[12] = "RavelinRavel";
-
-	t->hv[0].eax = CPUID_HV_BASE + 1;
-	memcpy(&t->hv[0].ebx, sig, 4);
-	memcpy(&t->hv[0].ecx, sig + 4, 4);
-	memcpy(&t->hv[0].edx, sig + 8, 4);
-}
-
 /* Leaves answered by subleaf: caches on Intel, XSAVE areas. */
 static void add_subleaf(struct cpuid_table *t, u32 leaf, u32 subleaf, struct cpuid_entry e)
 {
@@ -205,7 +195,7 @@ void cpuid_build(struct vcpu *v)
 	memset(&v->cpuid, 0, sizeof(v->cpuid));
 	basic_leaves(v, xcr0);
 	extended_leaves(v);
-	hypervisor_leaves(&v->cpuid);
+	pv_cpuid(v->vm, v->cpuid.hv);
 	if (cpu_features.intel)
 		cache_subleaves(v);
 	xsave_subleaves(&v->cpuid, xcr0);

@@ -2,6 +2,7 @@
 #ifndef RAVELIN_CORE_CPUID_H
 #define RAVELIN_CORE_CPUID_H
 
+#include "core/pv.h"
 #include "core/types.h"
 
 /*
@@ -15,7 +16,7 @@ struct cpuid_entry {
 
 #define CPUID_BASIC_LEAVES 0x20
 #define CPUID_EXT_LEAVES 0x22
-#define CPUID_HV_LEAVES 2
+#define CPUID_HV_LEAVES PV_HV_LEAVES
 #define CPUID_SUBLEAVES 16
 
 struct cpuid_subleaf {

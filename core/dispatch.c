@@ -122,8 +122,10 @@ static u32 exit_hlt(struct vcpu *v)
 		rflags = RFLAGS_IF;
 	v->halt_if = (rflags & RFLAGS_IF) != 0;
 	/* The shadow of STI ends with HLT itself: nothing else keeps an interrupt out. */
-	if (vcpu_wakes(v))
+	if (vcpu_wakes(v)) {
+		__atomic_store_n(&v->pv.unhalted, false, __ATOMIC_RELAXED);
 		return VRESULT_ADVANCE;
+	}
 	v->halted = true;
 	return VRESULT_ADVANCE | VRESULT_LEAVE;
 }

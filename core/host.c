@@ -53,10 +53,15 @@ void host_clock_init(void)
 	boot_tsc = rdtsc();
 }
 
+u64 host_wall_ns(void)
+{
+	return boot_seconds * 1000000000UL + tsc_to_ns(rdtsc() - boot_tsc);
+}
+
 u64 vdev_wall_seconds(struct vdev_host *h)
 {
 	(void)h;
-	return boot_seconds + tsc_to_ns(rdtsc() - boot_tsc) / 1000000000UL;
+	return host_wall_ns() / 1000000000UL;
 }
 
 void vdev_kick(struct vdev_host *h, u32 vcpu, u32 what, u32 arg)

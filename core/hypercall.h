@@ -12,6 +12,13 @@ struct vcpu;
  */
 u32 hypercall(struct vcpu *v);
 
+/* Numbers: Linux, Documentation/virt/kvm/x86/hypercalls.rst. */
+#define KVM_HC_VAPIC_POLL_IRQ 1
+#define KVM_HC_KICK_CPU 5
+#define KVM_HC_CLOCK_PAIRING 9
+#define KVM_HC_SEND_IPI 10
+#define KVM_HC_SCHED_YIELD 11
+
 #define KVM_EPERM 1
 #define KVM_EFAULT 14
 #define KVM_EINVAL 22

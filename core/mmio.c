@@ -15,6 +15,8 @@ static inline bool is_lapic(const struct vcpu *v, gpa_t gpa)
 /* The task priority lives in hardware while the guest runs; only two registers show it. */
 static u32 lapic_read_reg(struct vcpu *v, u32 offset, u32 size)
 {
+	if (unlikely(v->pv.eoi_armed))
+		pv_eoi_settle(v);
 	if (offset == APIC_TPR || offset == APIC_PPR)
 		virt->sync_tpr(v);
 	return vlapic_mmio_read(&v->lapic, offset, size);
@@ -22,6 +24,8 @@ static u32 lapic_read_reg(struct vcpu *v, u32 offset, u32 size)
 
 static void lapic_write_reg(struct vcpu *v, u32 offset, u32 size, u32 value)
 {
+	if (unlikely(v->pv.eoi_armed))
+		pv_eoi_settle(v);
 	vlapic_mmio_write(&v->lapic, offset, size, value);
 	if (offset == APIC_TPR)
 		vcpu_hazard(v, HAZ_TPR | HAZ_IRQ);

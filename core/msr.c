@@ -212,6 +212,8 @@ static bool is_lapic_msr(u32 msr)
 
 static int lapic_read_msr(struct vcpu *v, u32 msr, u64 *value)
 {
+	if (unlikely(v->pv.eoi_armed))
+		pv_eoi_settle(v);
 	if (msr == X2APIC_TPR || msr == X2APIC_PPR)
 		virt->sync_tpr(v);
 	return vlapic_msr_read(&v->lapic, msr, value);
@@ -219,7 +221,11 @@ static int lapic_read_msr(struct vcpu *v, u32 msr, u64 *value)
 
 static int lapic_write_msr(struct vcpu *v, u32 msr, u64 value)
 {
-	int err = vlapic_msr_write(&v->lapic, msr, value);
+	int err;
+
+	if (unlikely(v->pv.eoi_armed) && msr != MSR_TSC_DEADLINE)
+		pv_eoi_settle(v);
+	err = vlapic_msr_write(&v->lapic, msr, value);
 
 	if (err == 0 && (msr == X2APIC_TPR || msr == MSR_APIC_BASE))
 		vcpu_hazard(v, HAZ_TPR | HAZ_IRQ);
@@ -260,6 +266,7 @@ static int write_tsc(struct vcpu *v, u64 value)
 {
 	v->tsc_offset = value - rdtsc();
 	vlapic_tsc_changed(&v->lapic);
+	pv_clock_update(v);
 	return virt->set_reg(v, VREG_TSC_OFFSET, v->tsc_offset);
 }
 
@@ -328,6 +335,8 @@ int msr_read(struct vcpu *v, u32 msr, u64 *value)
 		*value = cpu_features.intel ? BIT(32) : 1;
 		return 0;
 	default:
+		if (pv_is_msr(msr))
+			return pv_msr_read(v, msr, value);
 		return cpu_features.amd ? amd_read(v, msr, value) : intel_read(v, msr, value);
 	}
 }
@@ -353,6 +362,8 @@ static int write_other(struct vcpu *v, u32 msr, u64 value)
 	case MSR_MCG_CTL:
 		return 0;
 	default:
+		if (pv_is_msr(msr))
+			return pv_msr_write(v, msr, value);
 		return cpu_features.amd ? amd_write(v, msr, value) : intel_write(v, msr, value);
 	}
 }

@@ -29,6 +29,7 @@ struct run_queue {
 	u32 homed;
 	bool idle;      /* in, or about to be in, HLT */
 	bool notified;  /* CPU 0: console or power event */
+	bool boosted;   /* the next vCPU goes on with the slice of the one before */
 	u64 slice_end;  /* TSC; 0: no slice runs */
 	u64 guest_tsc, idle_tsc;
 } __aligned(64);
@@ -50,6 +51,7 @@ static void push_tail(struct run_queue *q, struct vcpu *v)
 		q->head = v;
 	q->tail = v;
 	v->queued = true;
+	v->pv.wait_start = rdtsc();
 	q->waiting++;
 }
 
@@ -90,12 +92,19 @@ static void poke(u32 cpu)
 		ipi_send(cpu, VECTOR_KICK);
 }
 
+/*
+ * The answer for a vCPU that already waits needs no lock: whoever takes it from
+ * the queue looks at its hazards after that, and the caller set them before.
+ */
 void sched_wake(struct vcpu *v)
 {
 	struct run_queue *q = &queues[v->cpu];
-	u64 flags = spin_lock_irqsave(&q->lock);
 	bool kick = false;
+	u64 flags;
 
+	if (__atomic_load_n(&v->queued, __ATOMIC_SEQ_CST))
+		return;
+	flags = spin_lock_irqsave(&q->lock);
 	if (v->current) {
 		kick = true;
 	} else if (!v->queued && v->state != VCPU_OFF) {
@@ -107,6 +116,29 @@ void sched_wake(struct vcpu *v)
 	spin_unlock_irqrestore(&q->lock, flags);
 	if (kick)
 		poke(v->cpu);
+}
+
+/*
+ * The boosted vCPU uses what is left of the caller's slice, and no more: vCPUs
+ * that yield to each other for ever together get no more than one of them would.
+ */
+bool sched_boost(struct vcpu *v)
+{
+	struct run_queue *q = own_queue();
+	u64 flags = spin_lock_irqsave(&q->lock);
+	bool here = v->queued && v->cpu == cpu_number() && q->slice_end != 0 &&
+		    rdtsc() < q->slice_end;
+
+	q->boosted = here;
+	if (here && q->head != v) {
+		unlink_queued(q, v);
+		v->next = q->head;
+		q->head = v;
+		v->queued = true;
+		q->waiting++;
+	}
+	spin_unlock_irqrestore(&q->lock, flags);
+	return here;
 }
 
 void sched_remove(struct vcpu *v)
@@ -263,10 +295,14 @@ static struct vcpu *take_next(struct run_queue *q)
 	u64 flags = spin_lock_irqsave(&q->lock);
 	struct vcpu *v = pop_head(q);
 
-	if (v != NULL)
+	if (v != NULL) {
 		v->current = true;
+		v->pv.waited += rdtsc() - v->pv.wait_start;
+	}
 	__atomic_store_n(&q->current, v, __ATOMIC_SEQ_CST);
-	q->slice_end = 0;
+	if (!q->boosted)
+		q->slice_end = 0;
+	q->boosted = false;
 	spin_unlock_irqrestore(&q->lock, flags);
 	return v;
 }
@@ -282,6 +318,8 @@ static bool ready(struct vcpu *v)
 		return false;
 	if (v->halted && !vcpu_wakes(v))
 		return false;
+	if (v->halted)
+		__atomic_store_n(&v->pv.unhalted, false, __ATOMIC_RELAXED);
 	v->halted = false;
 	return true;
 }
@@ -321,7 +359,11 @@ static void run_one(struct run_queue *q, struct vcpu *v)
 	timer_update();
 	sti();
 	start = rdtsc();
+	if ((v->pv.steal & PV_ENABLE) != 0)
+		pv_steal_enter(v);
 	virt->run(v);
+	if ((v->pv.steal & PV_ENABLE) != 0)
+		pv_steal_leave(v);
 	start = rdtsc() - start;
 	v->run_tsc += start;
 	q->guest_tsc += start;

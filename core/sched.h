@@ -18,6 +18,9 @@ void sched_loop(void) __noreturn;
 
 /* v has something to do: into its CPU's queue, unless it is there or runs. Any context. */
 void sched_wake(struct vcpu *v);
+/* v, if it waits for the calling CPU, runs next for the rest of the current slice. False: it does
+ * not wait here, or the slice is over. Own CPU, exit path. */
+bool sched_boost(struct vcpu *v);
 /* Takes v off its CPU and waits until it does not run. Interrupts on, CPU 0, not from v's loop. */
 void sched_remove(struct vcpu *v);
 /* Gives v a home among the CPUs of the set (empty: any): the one with the fewest vCPUs. */

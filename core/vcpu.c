@@ -51,6 +51,7 @@ void vcpu_power_on(struct vcpu *v)
 	v->halted = false;
 	v->tsc_offset = 0 - v->vm->tsc_base;
 	v->msr_tsc_aux = 0;
+	pv_reset(v);
 	vlapic_reset(&v->lapic, false);
 	virt->vcpu_reset(v, false);
 	(void)virt->set_reg(v, VREG_TSC_OFFSET, v->tsc_offset);
@@ -73,6 +74,8 @@ bool vcpu_wakes(struct vcpu *v)
 
 	if ((haz & (HAZ_NMI | HAZ_INIT | HAZ_SIPI | HAZ_EVENT | HAZ_STOP)) != 0)
 		return true;
+	if (__atomic_load_n(&v->pv.unhalted, __ATOMIC_SEQ_CST))
+		return true;
 	return v->halt_if && vcpu_irq_pending(v) >= 0;
 }
 
@@ -84,6 +87,7 @@ static void take_init(struct vcpu *v)
 	v->nmi_pending = 0;
 	v->halted = false;
 	vcpu_hazard_clear(v, HAZ_EVENT | HAZ_NMI | HAZ_IRQ);
+	pv_reset(v);
 	vlapic_reset(&v->lapic, true);
 	virt->vcpu_reset(v, true);
 	(void)virt->set_reg(v, VREG_TSC_OFFSET, v->tsc_offset);

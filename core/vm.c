@@ -212,6 +212,7 @@ int vm_create(const struct vm_config *cfg, struct vm **out)
 	vm->config = cfg;
 	vm->vcpus = cfg->cpus;
 	vm->tsc_base = rdtsc();
+	vm->pv.features = cfg->pv;
 	vms[slot] = vm;
 	err = build(vm);
 	if (err < 0)

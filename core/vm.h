@@ -8,6 +8,7 @@
 #include "core/config.h"
 #include "core/cpuid.h"
 #include "core/exit.h"
+#include "core/pv.h"
 #include "core/spinlock.h"
 #include "core/types.h"
 #include "vdev/host.h"
@@ -79,6 +80,7 @@ struct vcpu {
 	u64 dr[4];            /* DR0..DR3 while another vCPU's are loaded */
 	u64 xss;
 
+	struct pv_vcpu pv;
 	struct vlapic lapic;
 	struct emulate_cache emulate;
 };
@@ -128,6 +130,7 @@ struct vm {
 	u64 log_second;
 	char why[96];           /* last stop or crash, in words */
 	spinlock_t lock;
+	struct pv_vm pv;
 	struct vm_msrs *msrs;   /* core/msr.h */
 };
 
@@ -177,8 +180,17 @@ void vcpu_inject_pf(struct vcpu *v, gva_t address, u32 error);
  * LAPIC or PIC), -1 for none; then vcpu_irq_accept() when it is really
  * injected. vcpu_irq_blocked(): a vector that only the TPR holds back, -1 none.
  */
-static inline int vcpu_irq_pending(struct vcpu *v) { return vlapic_pending(&v->lapic); }
-static inline int vcpu_irq_accept(struct vcpu *v) { return vlapic_accept(&v->lapic); }
+static inline int vcpu_irq_pending(struct vcpu *v)
+{
+	/* What the guest may end silently is still in service here: that matters now. */
+	if (unlikely(v->pv.eoi_armed) && __atomic_load_n(&v->lapic.irr_words, __ATOMIC_RELAXED) != 0)
+		pv_eoi_settle(v);
+	return vlapic_pending(&v->lapic);
+}
+static inline int vcpu_irq_accept(struct vcpu *v)
+{
+	return (v->pv.eoi & PV_ENABLE) != 0 ? pv_eoi_accept(v) : vlapic_accept(&v->lapic);
+}
 static inline int vcpu_irq_blocked(struct vcpu *v) { return vlapic_blocked(&v->lapic); }
 
 /* Stops the VM with a report (registers, exit, text) in the log; usable from the exit path. */

@@ -33,6 +33,22 @@ static void on_call(struct trap_frame *f)
 	__atomic_store_n(&c->call_done, seq, __ATOMIC_RELEASE);
 }
 
+static void call_other(struct cpu *c, void (*fn)(void *arg), void *arg, bool here_too)
+{
+	ASSERT((u64)arg < PERCPU_BASE); /* mapped there, too */
+	/* Interrupts stay on: two CPUs that call each other both get served. */
+	spin_lock(&call_lock);
+	c->call_fn = fn;
+	c->call_arg = arg;
+	__atomic_store_n(&c->call_seq, c->call_seq + 1, __ATOMIC_RELEASE);
+	ipi_send(c->id, VECTOR_CALL);
+	if (here_too)
+		fn(arg);
+	while (__atomic_load_n(&c->call_done, __ATOMIC_ACQUIRE) != c->call_seq)
+		cpu_relax();
+	spin_unlock(&call_lock);
+}
+
 int smp_call(u32 cpu, void (*fn)(void *arg), void *arg)
 {
 	struct cpu *c;
@@ -47,16 +63,15 @@ int smp_call(u32 cpu, void (*fn)(void *arg), void *arg)
 		irq_restore(flags);
 		return 0;
 	}
-	ASSERT((u64)arg < PERCPU_BASE); /* mapped there, too */
-	/* Interrupts stay on: two CPUs that call each other both get served. */
-	spin_lock(&call_lock);
-	c->call_fn = fn;
-	c->call_arg = arg;
-	__atomic_store_n(&c->call_seq, c->call_seq + 1, __ATOMIC_RELEASE);
-	ipi_send(cpu, VECTOR_CALL);
-	while (__atomic_load_n(&c->call_done, __ATOMIC_ACQUIRE) != c->call_seq)
-		cpu_relax();
-	spin_unlock(&call_lock);
+	call_other(c, fn, arg, false);
+	return 0;
+}
+
+int smp_call_both(u32 cpu, void (*fn)(void *arg), void *arg)
+{
+	if (cpu >= cpu_count || cpu == cpu_number())
+		return -EINVAL;
+	call_other(&cpus[cpu], fn, arg, true);
 	return 0;
 }
 

@@ -16,6 +16,8 @@ u32 smp_start(void);
  * handler takes. -EINVAL: no such CPU.
  */
 int smp_call(u32 cpu, void (*fn)(void *arg), void *arg);
+/* As smp_call() to another CPU, and the calling CPU runs fn(arg) at the same time. */
+int smp_call_both(u32 cpu, void (*fn)(void *arg), void *arg);
 /* On every CPU, the own one included, one after another. */
 void smp_call_all(void (*fn)(void *arg), void *arg);
 /* Halts all other CPUs for good (panic, power off). Any context. */

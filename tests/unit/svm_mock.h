@@ -90,6 +90,10 @@ void vlapic_set_tpr_hw(struct vlapic *l, u8 tpr)
 	l->tpr = tpr;
 }
 
+/* Nobody here has paravirtual EOI on. */
+void pv_eoi_settle(struct vcpu *v) { }
+int pv_eoi_accept(struct vcpu *v) { return vlapic_accept(&v->lapic); }
+
 int gwalk_load(struct vcpu *v, struct gwalk_ctx *ctx)
 {
 	memset(ctx, 0, sizeof(*ctx));

@@ -39,6 +39,22 @@ int vlapic_msr_read(struct vlapic *l, u32 msr, u64 *value)
 }
 int vlapic_msr_write(struct vlapic *l, u32 msr, u64 value) { return value == 666 ? -22 : 0; }
 
+/* The paravirtual part has its own tests. */
+static u32 pv_settled, pv_clock_updates;
+void pv_cpuid(const struct vm *m, struct cpuid_entry *leaf) { leaf[0].eax = 0x40000001; }
+void pv_eoi_settle(struct vcpu *v)
+{
+	v->pv.eoi_armed = false;
+	pv_settled++;
+}
+void pv_clock_update(struct vcpu *v) { pv_clock_updates++; }
+int pv_msr_read(struct vcpu *v, u32 msr, u64 *value)
+{
+	*value = msr;
+	return 0;
+}
+int pv_msr_write(struct vcpu *v, u32 msr, u64 value) { return value == 1 ? 0 : -22; }
+
 static int get_reg(struct vcpu *v, enum vreg reg, u64 *value)
 {
 	*value = regs[reg];
@@ -323,6 +339,44 @@ static void msr_lapic_goes_to_lapic(void **state)
 	drop(v);
 }
 
+/* The guest may have ended an interrupt silently: settled before it looks at its LAPIC. */
+static void msr_lapic_settles_eoi(void **state)
+{
+	struct vcpu *v = make(1, 0);
+	u64 value;
+
+	pv_settled = 0;
+	v->pv.eoi_armed = true;
+	assert_int_equal(msr_write(v, MSR_TSC_DEADLINE, 5), 0); /* the timer's business only */
+	assert_int_equal(pv_settled, 0);
+	assert_int_equal(msr_write(v, 0x80b, 0), 0);
+	assert_int_equal(pv_settled, 1);
+	v->pv.eoi_armed = true;
+	assert_int_equal(rd(v, 0x810, &value), 0);
+	assert_int_equal(pv_settled, 2);
+	drop(v);
+}
+
+static void msr_pv_goes_to_pv(void **state)
+{
+	static const u32 msrs[] = { 0x11, 0x12, 0x4b564d00, 0x4b564d04, 0x4b564dff };
+	struct vcpu *v = make(1, 0);
+	u64 value;
+
+	for (size_t i = 0; i < ARRAY_SIZE(msrs); i++) {
+		assert_int_equal(rd(v, msrs[i], &value), 0);
+		assert_int_equal(value, msrs[i]);
+		assert_int_equal(msr_write(v, msrs[i], 1), 0);
+		assert_int_equal(msr_write(v, msrs[i], 2), -22);
+	}
+	assert_int_equal(rd(v, 0x4b564e00, &value), -22);
+	/* a TSC that is set moves the paravirtual clock's base */
+	pv_clock_updates = 0;
+	assert_int_equal(msr_write(v, MSR_TSC, 77), 0);
+	assert_int_equal(pv_clock_updates, 1);
+	drop(v);
+}
+
 static void msr_vendors_apart(void **state)
 {
 	struct vcpu *v = make(1, 0);
@@ -358,6 +412,8 @@ int main(void)
 		cmocka_unit_test_setup(msr_mtrr_as_firmware_leaves_them, setup),
 		cmocka_unit_test_setup(msr_tsc, setup),
 		cmocka_unit_test_setup(msr_lapic_goes_to_lapic, setup),
+		cmocka_unit_test_setup(msr_lapic_settles_eoi, setup),
+		cmocka_unit_test_setup(msr_pv_goes_to_pv, setup),
 		cmocka_unit_test_setup(msr_vendors_apart, setup),
 	};
 

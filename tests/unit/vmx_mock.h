@@ -195,6 +195,10 @@ void vlapic_set_tpr_hw(struct vlapic *l, u8 tpr)
 	l->tpr = tpr;
 }
 
+/* Nobody here has paravirtual EOI on. */
+void pv_eoi_settle(struct vcpu *v) { }
+int pv_eoi_accept(struct vcpu *v) { return vlapic_accept(&v->lapic); }
+
 int insn_length_at_rip(struct vcpu *v) { return mock.length_at_rip; }
 
 void *vm_ram_ptr(struct vm *vm, gpa_t gpa, size_t *len, bool write)
