@@ -120,14 +120,17 @@ static void test_host_events(void **state)
 static void test_io(void **state)
 {
 	/* in al, imm8: IN, SZ8, port 0x71; next RIP two bytes on */
+	mock.result = VRESULT_ADVANCE;
 	do_exit(0x7b, 0x71UL << 16 | 1UL << 8 | 1UL << 4 | 1, 0x1002);
 	assert_int_equal(mock.seen.kind, VEXIT_IO);
 	assert_int_equal(mock.seen.io.port, 0x71);
 	assert_int_equal(mock.seen.io.size, 1);
 	assert_true(mock.seen.io.in);
 	assert_false(mock.seen.io.string);
-	assert_int_equal(mock.seen.insn_len, 2);
+	assert_int_equal(mock.vmcb.rip, 0x1002);
+	mock.result = VRESULT_RETRY;
 
+	mock.vmcb.rip = 0x1000;
 	/* rep outsd with a 64-bit address and FS: no look at memory with decode assists */
 	mock.code_len = -EFAULT;
 	do_exit(0x7b, 0xfffcUL << 16 | 4UL << 10 | 1UL << 9 | 1UL << 6 | 0xc, 0x1003);

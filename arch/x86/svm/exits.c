@@ -161,21 +161,30 @@ static void complete_string_io(struct vcpu *v, struct vexit_io *io)
 	io->seg = known ? insn.seg : VSEG_DS;
 }
 
-/* APM vol. 2, 15.10.2. EXITINFO2 is the next RIP on all CPUs. */
+/* APM vol. 2, 15.10.2 */
+static inline void decode_plain_io(struct vexit_io *io, u64 info)
+{
+	io->port = (u16)(info >> SVM_IOIO_PORT_SHIFT);
+	io->size = info >> SVM_IOIO_SIZE_SHIFT & 7;
+	io->in = (info & SVM_IOIO_IN) != 0;
+	io->string = false;
+}
+
+/* EXITINFO2 is the next RIP on all CPUs. */
 static void decode_io(struct vcpu *v, const struct vmcb *b)
 {
 	struct vexit *x = &v->exit;
 	u64 info = b->exitinfo1;
 
 	x->insn_len = (u32)(b->exitinfo2 - b->rip) & 0xf;
-	x->io.port = (u16)(info >> SVM_IOIO_PORT_SHIFT);
-	x->io.size = info >> SVM_IOIO_SIZE_SHIFT & 7;
-	x->io.in = (info & SVM_IOIO_IN) != 0;
-	x->io.string = (info & SVM_IOIO_STRING) != 0;
+	decode_plain_io(&x->io, info);
+	if ((info & SVM_IOIO_STRING) == 0)
+		return;
+	x->io.string = true;
 	x->io.rep = (info & SVM_IOIO_REP) != 0;
 	x->io.addr_size = (u8)((info >> SVM_IOIO_ADDR_SHIFT & 7) << 1);
 	x->io.seg = info >> SVM_IOIO_SEG_SHIFT & 7;
-	if (unlikely(x->io.string) && (!svm.decode || x->io.addr_size == 0))
+	if (!svm.decode || x->io.addr_size == 0)
 		complete_string_io(v, &x->io);
 }
 
@@ -201,6 +210,13 @@ static void decode_exception(struct vcpu *v, struct vmcb *b)
 		vmcb_set_cr2(b, b->exitinfo2);
 }
 
+/* Four bits of length: 15 at most, which is what there is room for. */
+static inline void copy_insn(struct vexit_mmio *x, const struct vmcb *b)
+{
+	x->insn_len = b->insn_len & 0xf;
+	memcpy(x->insn, b->insn, sizeof(x->insn));
+}
+
 /* APM vol. 2, 15.25.6. All RAM is mapped at all times: this is a device, a ROM or a hole. */
 static void decode_npf(struct vexit *x, const struct vmcb *b)
 {
@@ -220,10 +236,8 @@ static void decode_npf(struct vexit *x, const struct vmcb *b)
 			 (info & SVM_NPF_FETCH) != 0 ? VACCESS_EXEC : VACCESS_READ;
 	x->mmio.code_mode = (u8)(code_mode(b) + 1);
 	x->mmio.insn_len = 0;
-	if (svm.decode) {
-		x->mmio.insn_len = MIN(b->insn_len & 0xf, (u8)sizeof(x->mmio.insn));
-		memcpy(x->mmio.insn, b->insn, sizeof(x->mmio.insn));
-	}
+	if (svm.decode)
+		copy_insn(&x->mmio, b);
 }
 
 /* Codes above the dense range. */
@@ -378,6 +392,80 @@ static inline bool cpuid_fast(struct vcpu *v, struct vmcb *b)
 }
 
 /*
+ * The exits that make up nearly all of them, decoded in a few instructions. What
+ * is unusual about one of them is left to exit_slow(): false. *next: the RIP
+ * behind the instruction, 0: by its length.
+ */
+static inline bool decode_common(struct vcpu *v, const struct vmcb *b, u64 *next)
+{
+	struct vexit *x = &v->exit;
+	u64 info = b->exitinfo1;
+
+	*next = b->nrip;
+	switch (b->exitcode) {
+	case SVM_EXIT_MSR:
+		x->kind = (info & 1) != 0 ? VEXIT_WRMSR : VEXIT_RDMSR;
+		return *next != 0;
+	case SVM_EXIT_VMMCALL:
+		x->kind = VEXIT_HYPERCALL;
+		return *next != 0;
+	case SVM_EXIT_CPUID:
+		x->kind = VEXIT_CPUID;
+		return *next != 0;
+	case SVM_EXIT_HLT:
+		x->kind = VEXIT_HLT;
+		return *next != 0;
+	case SVM_EXIT_IOIO:
+		x->kind = VEXIT_IO;
+		decode_plain_io(&x->io, info);
+		*next = b->exitinfo2;
+		return (info & SVM_IOIO_STRING) == 0;
+	case SVM_EXIT_NPF:
+		x->kind = VEXIT_MMIO;
+		x->mmio.gpa = b->exitinfo2;
+		x->mmio.access = (info & SVM_NPF_WRITE) != 0 ? VACCESS_WRITE : VACCESS_READ;
+		x->mmio.code_mode = INSN_MODE_64 + 1;
+		copy_insn(&x->mmio, b);
+		*next = 0;
+		return svm.decode && (info & (SVM_NPF_TABLE | SVM_NPF_FETCH)) == 0 &&
+		       code_mode(b) == INSN_MODE_64;
+	default:
+		return false;
+	}
+}
+
+/* To the next RIP where it is known, else (64-bit code, a device's memory) by the length that the
+ * handler found. */
+static inline void step_common(struct vcpu *v, struct vmcb *b, u64 next)
+{
+	if (next == 0)
+		next = b->rip + (v->exit.insn_len != 0 ? v->exit.insn_len : insn_length(v, b));
+	b->rip = next;
+	b->int_state = 0;
+	if (unlikely((b->rflags & RFLAGS_TF) != 0))
+		single_step(v, b);
+}
+
+static __attribute__((noinline)) u32 exit_common(struct vcpu *v, struct vmcb *b)
+{
+	u64 next;
+	u32 r;
+
+	if (unlikely((b->exitintinfo & VMCB_EVENT_VALID) != 0) || !decode_common(v, b, &next))
+		return exit_slow(v, b);
+	/* From here on the writers of the VMCB say what is no longer as the CPU knows it. */
+	b->clean = svm.clean;
+	v->exit.insn_len = 0;
+	v->gpr[GPR_RAX] = b->rax;
+	v->exits[v->exit.kind]++;
+	r = vcpu_dispatch(v);
+	b->rax = v->gpr[GPR_RAX];
+	if (likely((r & VRESULT_ADVANCE) != 0))
+		step_common(v, b, next);
+	return unlikely((r & VRESULT_LEAVE) != 0) ? SVM_LEAVE : v->hazards;
+}
+
+/*
  * After each #VMEXIT, GIF clear. Returns the hazards to be looked at before the
  * next entry, 0 to enter at once, SVM_LEAVE to leave. A CPU without next-RIP save
  * leaves nRIP zero, as it was made.
@@ -389,7 +477,7 @@ u32 svm_exit(struct vcpu *v, struct vmcb *b)
 		step_over(v, b, true);
 		return v->hazards;
 	}
-	return exit_slow(v, b);
+	return exit_common(v, b);
 }
 
 /* Before an entry with hazards, and before the first. Non-zero: leave instead. GIF clear. */
