@@ -48,6 +48,12 @@ trap 'rm -rf "$work"' EXIT INT TERM
 say "unpacking $(basename "$tarball")"
 tar xf "$tarball" -C "$work" --strip-components=1
 cd "$work"
+# Bochs masks interrupts by the guest's RFLAGS.IF after a VM entry, although "external-interrupt
+# exiting" makes IF irrelevant (SDM vol. 3, 26.2): a guest that spins with interrupts off would keep
+# the CPU. It gets this right at later changes of IF: ask it at the entry, too.
+sed -i 's/^  BX_CPU_THIS_PTR in_vmx_guest = true;$/&\n  handleInterruptMaskChange();/' cpu/vmx.cc
+[ "$(grep -c '^  handleInterruptMaskChange();$' cpu/vmx.cc)" = 1 ] ||
+	die "cpu/vmx.cc has no place for the correction of interrupt masking"
 say "configuring"
 ./configure --enable-cpu-level=6 --enable-x86-64 --enable-smp --enable-fpu --enable-a20-pin \
 	--enable-all-optimizations --enable-vmx=2 --enable-svm --enable-avx --enable-evex \
