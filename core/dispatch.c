@@ -14,9 +14,13 @@
 /*
  * What each neutral exit means for a guest. Runs with interrupts (and GIF) off
  * between two entries: nothing here may block, allocate or loop for long.
+ *
+ * Each handler is a function of its own, so that the way to it is one jump: were
+ * they part of dispatch(), each exit would save the registers that any of them needs.
  */
+#define __handler __attribute__((noinline))
 
-static u32 exit_cpuid(struct vcpu *v)
+static __handler u32 exit_cpuid(struct vcpu *v)
 {
 	u32 leaf = (u32)v->gpr[GPR_RAX];
 	const struct cpuid_entry *e = cpuid_static(&v->cpuid, leaf);
@@ -33,7 +37,7 @@ static u32 exit_cpuid(struct vcpu *v)
 	return VRESULT_ADVANCE;
 }
 
-static u32 exit_rdmsr(struct vcpu *v)
+static __handler u32 exit_rdmsr(struct vcpu *v)
 {
 	u64 value;
 
@@ -46,7 +50,7 @@ static u32 exit_rdmsr(struct vcpu *v)
 	return VRESULT_ADVANCE;
 }
 
-static u32 exit_wrmsr(struct vcpu *v)
+static __handler u32 exit_wrmsr(struct vcpu *v)
 {
 	u64 value = v->gpr[GPR_RDX] << 32 | (u32)v->gpr[GPR_RAX];
 
@@ -57,7 +61,7 @@ static u32 exit_wrmsr(struct vcpu *v)
 	return VRESULT_ADVANCE;
 }
 
-static u32 exit_io(struct vcpu *v)
+static __handler u32 exit_io(struct vcpu *v)
 {
 	const struct vexit_io *io = &v->exit.io;
 	u64 *rax = &v->gpr[GPR_RAX];
@@ -75,7 +79,7 @@ static u32 exit_io(struct vcpu *v)
 }
 
 /* Nobody answers an instruction fetch from the bus: it reads all ones, which is no instruction. */
-static u32 exit_mmio(struct vcpu *v)
+static __handler u32 exit_mmio(struct vcpu *v)
 {
 	if (unlikely(v->exit.mmio.access & VACCESS_EXEC)) {
 		vcpu_inject_ud(v);
@@ -101,7 +105,7 @@ bool xcr0_valid(u64 value, u64 mask)
 	return (value & XCR0_AVX512) == XCR0_AVX512 && (value & XCR0_AVX) != 0;
 }
 
-static u32 exit_xsetbv(struct vcpu *v)
+static __handler u32 exit_xsetbv(struct vcpu *v)
 {
 	u64 value = v->gpr[GPR_RDX] << 32 | (u32)v->gpr[GPR_RAX];
 
@@ -113,7 +117,7 @@ static u32 exit_xsetbv(struct vcpu *v)
 	return VRESULT_ADVANCE;
 }
 
-static u32 exit_hlt(struct vcpu *v)
+static __handler u32 exit_hlt(struct vcpu *v)
 {
 	u64 rflags = 0;
 
@@ -130,12 +134,12 @@ static u32 exit_hlt(struct vcpu *v)
 	return VRESULT_ADVANCE | VRESULT_LEAVE;
 }
 
-static u32 exit_pause(struct vcpu *v)
+static __handler u32 exit_pause(struct vcpu *v)
 {
 	return sched_others_wait(v) ? VRESULT_ADVANCE | VRESULT_LEAVE : VRESULT_ADVANCE;
 }
 
-static u32 exit_exception(struct vcpu *v)
+static __handler u32 exit_exception(struct vcpu *v)
 {
 	const struct vexit_exception *x = &v->exit.exc;
 
@@ -143,19 +147,19 @@ static u32 exit_exception(struct vcpu *v)
 	return VRESULT_RETRY;
 }
 
-static u32 exit_shutdown(struct vcpu *v)
+static __handler u32 exit_shutdown(struct vcpu *v)
 {
 	vcpu_fatal(v, "triple fault");
 	return VRESULT_LEAVE;
 }
 
-static u32 exit_task_switch(struct vcpu *v)
+static __handler u32 exit_task_switch(struct vcpu *v)
 {
 	vcpu_fatal(v, "hardware task switch, which is not offered: use software task switching");
 	return VRESULT_LEAVE;
 }
 
-static u32 exit_fatal(struct vcpu *v)
+static __handler u32 exit_fatal(struct vcpu *v)
 {
 	const struct vexit_fatal *f = &v->exit.fatal;
 
