@@ -84,8 +84,8 @@ static void parse_module(const struct tag_module *t, struct boot_info *bi)
 		return;
 	}
 	if (t->end < t->start) {
-		log_err("multiboot2: module %s ends (0x%x) before it starts (0x%x)", m->name, t->end,
-			t->start);
+		log_err("multiboot2: module %s ends (0x%x) before it starts (0x%x)", m->name,
+			t->end, t->start);
 		m->error = -EPROTO;
 		return;
 	}
@@ -219,8 +219,8 @@ int mb2_parse(const void *info, size_t size, struct boot_info *bi)
 		if (t->type == TAG_END)
 			break;
 		if (t->size < min_size(t->type) || t->size > total - pos) {
-			log_err("multiboot2: tag of type %u at offset %u has a bad size of %u bytes",
-				t->type, pos, t->size);
+			log_err("multiboot2: tag of type %u at %u has a bad size of %u bytes", t->type,
+				pos, t->size);
 			return -EPROTO;
 		}
 		err = parse_tag(t, bi);

@@ -43,7 +43,8 @@ static void from_efi(u32 pointer)
 {
 	const struct boot_info *bi = phys_to_virt(pointer);
 
-	if (bi->magic != BOOT_INFO_MAGIC || bi->mems > BOOT_MEM_MAX || bi->modules > BOOT_MODULE_MAX)
+	if (bi->magic != BOOT_INFO_MAGIC || bi->mems > BOOT_MEM_MAX ||
+	    bi->modules > BOOT_MODULE_MAX)
 		boot_failed("ravelin.efi and the image in it do not belong together", 0);
 	memcpy(&info, bi, sizeof(info));
 }

@@ -172,7 +172,7 @@ static bool take(u32 order, bool below_4g, u64 *frame)
 	return true;
 }
 
-/* A cache line a turn: as fast as the string instructions, and much faster where those are emulated. */
+/* A cache line a turn: as fast as the string instructions, much faster where those are emulated. */
 static void zero(u64 *p, u64 size)
 {
 	for (u64 *end = p + size / sizeof(*p); p != end; p += 8) {

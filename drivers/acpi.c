@@ -29,7 +29,7 @@ static u8 sum(const u8 *p, size_t n)
 	return s;
 }
 
-/* --- finding the tables ---------------------------------------------------------------------------- */
+/* --- finding the tables --- */
 
 /* Maps and checks a table. NULL, logged, when it is damaged. */
 static const struct acpi_header *map_table(paddr_t pa)
@@ -135,7 +135,7 @@ const struct acpi_header *acpi_find(const char *signature, u32 nth)
 	return NULL;
 }
 
-/* --- MADT (5.2.12) ----------------------------------------------------------------------------------- */
+/* --- MADT (5.2.12) --- */
 
 #define MADT_ENABLED BIT32(0)
 
@@ -190,8 +190,8 @@ static void walk(const struct acpi_header *h, u32 start, void (*fn)(const u8 *en
 		u32 len = p[at + 1];
 
 		if (len < 2 || at + len > h->length) {
-			log_warn("acpi: %.4s: entry at offset %u has a wrong length %u; the rest is ignored",
-				 h->signature, at, len);
+			log_warn("acpi: %.4s: entry at offset %u has a wrong length %u; the rest is "
+				 "ignored", h->signature, at, len);
 			return;
 		}
 		fn(p + at, len);
@@ -216,7 +216,7 @@ static void read_madt(void)
 			 CPU_MAX);
 }
 
-/* --- SRAT (5.2.16): which CPU is near which memory ------------------------------------------------------ */
+/* --- SRAT (5.2.16): which CPU is near which memory --- */
 
 static void set_node(u32 apic_id, u32 node)
 {
@@ -241,7 +241,7 @@ static void read_srat(void)
 		walk(h, 48, srat_entry);
 }
 
-/* --- MCFG, SPCR ------------------------------------------------------------------------------------------ */
+/* --- MCFG, SPCR --- */
 
 static void read_mcfg(void)
 {
@@ -272,7 +272,7 @@ static void read_spcr(void)
 	acpi.spcr_present = acpi.spcr_type <= 1 || acpi.spcr_type == 0x12;
 }
 
-/* --- FADT and \_S5 (5.2.9, 7.4.2) ---------------------------------------------------------------------- */
+/* --- FADT and \_S5 (5.2.9, 7.4.2) --- */
 
 /* An AML integer at p: ZeroOp, OneOp or BytePrefix. */
 static bool aml_byte(const u8 **p, const u8 *end, u8 *value)
@@ -376,7 +376,7 @@ int acpi_init(paddr_t rsdp)
 	return 0;
 }
 
-/* --- power --------------------------------------------------------------------------------------------- */
+/* --- power --- */
 
 #define RESET_WAIT_US 100000U
 

@@ -26,7 +26,7 @@ static spinlock_t input_lock;
 
 __weak void console_input_ready(void) {}
 
-/* --- output -------------------------------------------------------------------------------------- */
+/* --- output --- */
 
 void console_put_raw(char c)
 {
@@ -75,7 +75,7 @@ static void start_fb(const struct boot_info *bi)
 	fb_on = true;
 }
 
-/* --- input --------------------------------------------------------------------------------------- */
+/* --- input --- */
 
 static void queue_input(u8 ch)
 {
@@ -141,7 +141,7 @@ static void enable_interrupt(struct uart *u)
 		uart_enable_rx_interrupt(u);
 }
 
-/* --- set-up -------------------------------------------------------------------------------------- */
+/* --- set-up --- */
 
 static void add_port(u16 port, u32 baud)
 {

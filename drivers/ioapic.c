@@ -15,7 +15,7 @@
 #define REDIR_LOW_ACTIVE BIT32(13)
 #define REDIR_LEVEL BIT32(15)
 #define REDIR_MASKED BIT32(16)
-/* MPS INTI flags (ACPI 6.5, table 5.26): polarity in bits 1:0, trigger in bits 3:2; 3 = low, level */
+/* MPS INTI flags (ACPI 6.5, table 5.26): polarity 1:0, trigger 3:2; 3 = low, level */
 #define INTI_POLARITY(f) ((f) & 3)
 #define INTI_TRIGGER(f) ((f) >> 2 & 3)
 

@@ -210,7 +210,10 @@ static inline void xsetbv(u32 index, u64 v)
 	__asm__ volatile("xsetbv" : : "c"(index), "a"((u32)v), "d"((u32)(v >> 32)) : "memory");
 }
 
-static inline void invlpg(const void *va) { __asm__ volatile("invlpg (%0)" : : "r"(va) : "memory"); }
+static inline void invlpg(const void *va)
+{
+	__asm__ volatile("invlpg (%0)" : : "r"(va) : "memory");
+}
 
 #define DEFINE_PORT_ACCESS(sfx, type)                                                  \
 	static inline type in##sfx(u16 port)                                           \

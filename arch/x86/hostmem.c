@@ -134,7 +134,8 @@ static void start_allocator(const struct boot_info *bi)
 		const struct boot_mem *m = &bi->mem[i];
 
 		if (m->type == MEM_RAM && m->base < GIB(4))
-			(void)each_free_piece(m->base, MIN(m->base + m->size, GIB(4)), try_place, &p);
+			(void)each_free_piece(m->base, MIN(m->base + m->size, GIB(4)), try_place,
+					      &p);
 	}
 	if (p.start == 0)
 		panic("memory: no %lu KiB of free RAM below 4 GiB for the page allocator",
@@ -169,7 +170,8 @@ static void map_image(void)
 		u64 va = (u64)parts[i].from;
 
 		map_or_panic(va, va - IMAGE_BASE + image_phys,
-			     ALIGN_UP((u64)parts[i].to, PAGE_SIZE) - va, parts[i].prot, "the image");
+			     ALIGN_UP((u64)parts[i].to, PAGE_SIZE) - va, parts[i].prot,
+			     "the image");
 	}
 }
 
@@ -374,8 +376,8 @@ static void *map_device(paddr_t pa, size_t size, u32 cache)
 	}
 	spin_unlock_irqrestore(&mmio_lock, saved);
 	if (err != 0) {
-		log_err("memory: device at 0x%lx, 0x%lx bytes, cannot be mapped: error %d", pa, size,
-			-err);
+		log_err("memory: device at 0x%lx, 0x%lx bytes, cannot be mapped: error %d", pa,
+			size, -err);
 		return NULL;
 	}
 	return (void *)(va + offset);

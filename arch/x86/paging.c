@@ -322,7 +322,9 @@ static int change(struct pt *pt, u64 va, u64 size, bool unmap, u32 prot)
 			if (err != 0)
 				return err;
 		} else {
-			set_entry(e, unmap ? 0 : make_leaf(pt, leaf_pa(pt, *e, level), prot, level));
+			u64 leaf = make_leaf(pt, leaf_pa(pt, *e, level), prot, level);
+
+			set_entry(e, unmap ? 0 : leaf);
 			done += page;
 		}
 	}

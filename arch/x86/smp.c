@@ -112,7 +112,8 @@ int smp_prepare(void)
 			continue;
 		}
 		if (n == CPU_MAX || hostmem_cpu_space(&c->cr3) != 0) {
-			log_err("smp: no room for CPU with APIC id %u and those after it", a->apic_id);
+			log_err("smp: no room for CPU with APIC id %u and those after it",
+				a->apic_id);
 			break;
 		}
 		c->id = n;

@@ -87,7 +87,7 @@ void machine_stop_dma(void)
 	BS->FreePool(handles);
 }
 
-/* --- the memory map ------------------------------------------------------------------------------ */
+/* --- the memory map --- */
 
 #define MAP_SIZE (UINTN)(256UL << 10)
 #define EXIT_TRIES 8

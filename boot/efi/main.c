@@ -92,7 +92,8 @@ static EFI_STATUS load_image(UINT64 *base)
 		const struct elf_program_header *p = program_header(i);
 
 		if (p->type == PT_LOAD)
-			CopyMem((void *)(*base + p->paddr - low), image_blob + p->offset, p->filesz);
+			CopyMem((void *)(*base + p->paddr - low), image_blob + p->offset,
+				p->filesz);
 	}
 	return EFI_SUCCESS;
 }

@@ -29,7 +29,8 @@ def with_table(tmp_path, data):
 def test_spcr_names_the_console(machine, tmp_path):
     second = tmp_path / "com2"
     m = machine("", door="grub-bios", smp=1, memory="256M",
-                extra=["-serial", f"file:{second}"] + with_table(tmp_path, table(b"SPCR", spcr(0x2f8))))
+                extra=["-serial", f"file:{second}"] +
+                with_table(tmp_path, table(b"SPCR", spcr(0x2f8))))
     m.expect(r"machine: .* 1 CPUs", 60)     # the early console is COM1
     for _ in range(40):
         m.pump(0.5)
