@@ -644,7 +644,6 @@ static void filter_es(CPUX86State *env, uint64_t *code, uint64_t *info1)
         if (!sev_mutation(SEV_M_LEAK_EXITINFO)) {
             x86_stq_phys(cs, env->vm_vmcb + VMCB_EXITINFO2, POISON64);
         }
-        env->old_exception = -1;
         raise_exception_err(env, EXCP1D_VC, *code);
     }
     sev_counters.exits_ae++;

@@ -510,8 +510,7 @@ hwaddr sev_bus_addr_slow(hwaddr addr)
     return addr;
 }
 
-/* Physical address of a RAM offset, for reports and the TMR check: the block is mapped linearly
- * below the hole and above 4 GiB; asking the first byte of the TMR once is enough. */
+/* The TMR is 1 MiB aligned to its size, so it lies in one piece of the RAM block. */
 static bool offset_in_tmr(uint64_t offset, uint64_t len)
 {
     uint64_t tmr_off;
@@ -530,6 +529,7 @@ void sev_bus_access_slow(RAMBlock *block, uint64_t offset, uint64_t len)
     if (sev_mutation(SEV_M_DMA_DECRYPTS) && !k) {
         return;
     }
+    len = MIN(len, page_count * PAGE_BYTES - offset);
     if (offset_in_tmr(offset, len)) {
         sev_violation(SEV_V_TMR_ACCESS, "bus access to RAM offset 0x%" PRIx64 " in the TMR",
                       offset);
