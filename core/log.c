@@ -32,7 +32,7 @@ static bool log_lock(u64 *flags)
 	*flags = irq_save();
 	if (__atomic_load_n(&panicking, __ATOMIC_RELAXED))
 		return false;
-	for (u32 i = 0; i < 100000000; i++) {
+	for (u32 i = 0; i < 10000000; i++) {
 		if (spin_trylock(&lock))
 			return true;
 		__asm__ volatile("pause" ::: "memory");
