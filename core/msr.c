@@ -23,6 +23,7 @@
 #define MSR_AMD_INT_PENDING 0xc0010055U
 #define MSR_AMD_NB_CFG 0xc001001fU
 #define MSR_AMD_IGNNE 0xc0010115U
+#define NB_CFG_CF8_EXT BIT(46) /* extended configuration space by port 0xCF8 */
 #define DE_CFG_LFENCE_SERIALIZE BIT(1)
 #define HWCR_TSC_FREQ_SEL BIT(24)
 #define HWCR_WRITABLE (BIT(3) | BIT(6) | BIT(8) | BIT(18) | BIT(24) | BIT(27))
@@ -160,8 +161,9 @@ static int amd_write(struct vcpu *v, u32 msr, u64 value)
 	case MSR_AMD_BU_CFG:
 	case MSR_AMD_BU_CFG2:
 	case MSR_AMD_INT_PENDING:
-	case MSR_AMD_NB_CFG:
 		return value == 0 ? 0 : -EINVAL;
+	case MSR_AMD_NB_CFG: /* Linux sets this bit on every family, with or without a PCI bus */
+		return (value & ~NB_CFG_CF8_EXT) == 0 ? 0 : -EINVAL;
 	default:
 		return -EINVAL;
 	}
