@@ -642,6 +642,67 @@ static void test_msrs_follow_the_vcpu(void **state)
 	assert_int_equal(mock.msr[1][LSTAR_LOW], 0x5678);
 }
 
+/* --- translations ------------------------------------------------------------------------------ */
+
+/*
+ * A model of tagged TLBs: an entry leaves translations behind, marked with the state of the
+ * tables that they were made from; a later entry must not find any of an older state. No
+ * emulator keeps translations over a VM exit, so the model is what shows a forgotten flush.
+ */
+static u64 ept_state, guest_state;
+
+static bool enter(u32 cpu)
+{
+	struct vmx_vcpu *vx = &mock.vx[0];
+	u64 *ept = &mock.tlb_ept[cpu][0], *guest = &mock.tlb_guest[cpu][0];
+
+	on_cpu(cpu);
+	vx->running = false;
+	assert_int_equal(vmx_load(&mock.v[0]), 0);
+	assert_int_equal(vmx_prepare(&mock.v[0], vx), 0);
+	if ((*ept != 0 && *ept != ept_state) || (*guest != 0 && *guest != guest_state))
+		return false;
+	*ept = ept_state;
+	*guest = guest_state;
+	return true;
+}
+
+static void ept_changes(void)
+{
+	ept_state++;
+	mock.v[0].hazards |= HAZ_TLB; /* what flush_guest_tlb() does */
+}
+
+static void test_no_stale_translation(void **state)
+{
+	ept_state = guest_state = 1;
+	assert_true(enter(0));
+	ept_changes();
+	assert_true(enter(0));
+	/* Another CPU, a change there, and back to what the first one has kept. */
+	assert_true(enter(1));
+	ept_changes();
+	assert_true(enter(1));
+	assert_true(enter(0));
+	/* Control registers by software */
+	vmx_set_reg(&mock.v[0], VREG_CR3, 0x5000);
+	guest_state++;
+	assert_true(enter(0));
+	assert_true(mov_cr(0, CR0_PE | CR0_PG | CR0_CD));
+	guest_state++;
+	assert_true(enter(0));
+	vmx_set_reg(&mock.v[0], VREG_EFER, EFER_LME | EFER_LMA | EFER_NXE);
+	guest_state++;
+	assert_true(enter(0));
+	/* The model can tell: a change whose hazard is lost leaves a stale one. */
+	guest_state++;
+	assert_false(enter(0));
+	guest_state--;
+	ept_changes();
+	mock.v[0].hazards = 0;
+	assert_false(enter(0));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -673,6 +734,7 @@ int main(void)
 		cmocka_unit_test_setup(test_running_vmcs_is_not_taken, mock_setup),
 		cmocka_unit_test_setup(test_msrs_are_compared_first, mock_setup),
 		cmocka_unit_test_setup(test_msrs_follow_the_vcpu, mock_setup),
+		cmocka_unit_test_setup(test_no_stale_translation, mock_setup),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

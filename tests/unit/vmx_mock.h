@@ -49,6 +49,8 @@ static struct {
 
 	u32 reads, writes, rdmsrs, wrmsrs, calls;
 	u32 invepts, invvpids;
+	/* A tagged TLB: per CPU and vCPU, what translations the CPU may keep were made from. */
+	u64 tlb_ept[MOCK_CPUS][MOCK_VCPUS], tlb_guest[MOCK_CPUS][MOCK_VCPUS]; /* 0: none */
 	u64 invept_type, invept_eptp;
 	u16 invvpid_vpid;
 
@@ -113,6 +115,9 @@ int vmx_vmptrld(paddr_t pa)
 void vmx_invept(u64 type, u64 eptp)
 {
 	mock.invepts++;
+	for (int i = 0; i < MOCK_VCPUS; i++)
+		if (type == INV_ALL || mock.vx[i].eptp == eptp)
+			mock.tlb_ept[percpu.id][i] = mock.tlb_guest[percpu.id][i] = 0;
 	mock.invept_type = type;
 	mock.invept_eptp = eptp;
 }
@@ -120,6 +125,9 @@ void vmx_invept(u64 type, u64 eptp)
 void vmx_invvpid(u64 type, u16 vpid)
 {
 	mock.invvpids++;
+	for (int i = 0; i < MOCK_VCPUS; i++)
+		if (mock.vx[i].vpid == vpid)
+			mock.tlb_guest[percpu.id][i] = 0;
 	mock.invvpid_vpid = vpid;
 }
 
