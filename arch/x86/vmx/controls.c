@@ -27,18 +27,25 @@ struct word {
 	const char *lacks;
 };
 
+/* In the order in which a CPU is refused: what is missing on the older ones first. */
+enum { WORD_PROC, WORD_PROC2 };
+
 static const struct word words[] = {
-	{ MSR_VMX_PIN_CTLS, MSR_VMX_TRUE_PIN_CTLS, PIN_EXT_INTR | PIN_NMI | PIN_VIRTUAL_NMI, 0,
-	  offsetof(struct vmx_controls, pin),
-	  "VMX lacks exits at interrupts or virtual NMIs (VMX_PINBASED_CTLS): use a CPU of 2008 or "
-	  "later" },
-	{ MSR_VMX_PROC_CTLS, MSR_VMX_TRUE_PROC_CTLS,
+	[WORD_PROC] = { MSR_VMX_PROC_CTLS, MSR_VMX_TRUE_PROC_CTLS,
 	  PROC_INTR_WINDOW | PROC_NMI_WINDOW | PROC_TSC_OFFSET | PROC_HLT | PROC_MWAIT |
 	  PROC_MONITOR | PROC_RDPMC | PROC_TPR_SHADOW | PROC_IO_BITMAPS | PROC_MSR_BITMAPS |
 	  PROC_SECONDARY, 0,
 	  offsetof(struct vmx_controls, proc),
 	  "VMX lacks TPR shadow, bitmaps or secondary controls (VMX_PROCBASED_CTLS): use a CPU of "
 	  "2008 or later" },
+	[WORD_PROC2] = { MSR_VMX_PROC2_CTLS, MSR_VMX_PROC2_CTLS, 0,
+	  PROC2_EPT | PROC2_UNRESTRICTED | PROC2_RDTSCP | PROC2_VPID | PROC2_WBINVD |
+	  PROC2_PAUSE_LOOP | PROC2_INVPCID,
+	  offsetof(struct vmx_controls, proc2), NULL },
+	{ MSR_VMX_PIN_CTLS, MSR_VMX_TRUE_PIN_CTLS, PIN_EXT_INTR | PIN_NMI | PIN_VIRTUAL_NMI, 0,
+	  offsetof(struct vmx_controls, pin),
+	  "VMX lacks exits at interrupts or virtual NMIs (VMX_PINBASED_CTLS): use a CPU of 2008 or "
+	  "later" },
 	{ MSR_VMX_EXIT_CTLS, MSR_VMX_TRUE_EXIT_CTLS,
 	  EXIT_SAVE_DEBUG | EXIT_HOST_64 | EXIT_ACK_INTR | EXIT_LOAD_PAT | EXIT_SAVE_EFER |
 	  EXIT_LOAD_EFER, 0,
@@ -49,10 +56,6 @@ static const struct word words[] = {
 	  ENTRY_LOAD_DEBUG | ENTRY_LOAD_PAT | ENTRY_LOAD_EFER, 0,
 	  offsetof(struct vmx_controls, entry),
 	  "VMX cannot load PAT and EFER at entries (VMX_ENTRY_CTLS): use a CPU of 2008 or later" },
-	{ MSR_VMX_PROC2_CTLS, MSR_VMX_PROC2_CTLS, 0,
-	  PROC2_EPT | PROC2_UNRESTRICTED | PROC2_RDTSCP | PROC2_VPID | PROC2_WBINVD |
-	  PROC2_PAUSE_LOOP | PROC2_INVPCID,
-	  offsetof(struct vmx_controls, proc2), NULL },
 };
 
 static u64 capability(const struct word *w)
@@ -97,21 +100,19 @@ int vmx_controls_init(const char **reason)
 		const struct word *w = &words[i];
 		u64 cap;
 
-		if (w->msr == MSR_VMX_PROC2_CTLS && (vmx.ctls.proc & PROC_SECONDARY) == 0)
-			break;
 		cap = capability(w);
 		if ((HIGH(cap) & w->need) != w->need) {
 			*reason = w->lacks;
 			return -ENODEV;
 		}
 		*place(&vmx.ctls, w) = vmx_adjust(cap, w->need | w->like);
+		if (i == WORD_PROC2 && check_ept(reason) < 0)
+			return -ENODEV;
 	}
 	vmx.cr0_fixed0 = vmx_rdmsr(MSR_VMX_CR0_FIXED0);
 	vmx.cr0_fixed1 = vmx_rdmsr(MSR_VMX_CR0_FIXED1);
 	vmx.cr4_fixed0 = vmx_rdmsr(MSR_VMX_CR4_FIXED0);
 	vmx.cr4_fixed1 = vmx_rdmsr(MSR_VMX_CR4_FIXED1);
-	if (check_ept(reason) < 0)
-		return -ENODEV;
 	/* A tag whose translations cannot be invalidated is of no use. */
 	vmx.vpid = (vmx.ctls.proc2 & PROC2_VPID) != 0 && (vmx.ept_cap & VPID_CAP_INVVPID) != 0 &&
 		   (vmx.ept_cap & VPID_CAP_INVVPID_SINGLE) != 0;
@@ -119,7 +120,7 @@ int vmx_controls_init(const char **reason)
 		vmx.ctls.proc2 &= ~PROC2_VPID;
 	/* One PAUSE exit a run where the CPU does not find loops itself: see vmx_run(). */
 	if ((vmx.ctls.proc2 & PROC2_PAUSE_LOOP) == 0)
-		vmx.ctls.proc |= PROC_PAUSE & HIGH(capability(&words[1]));
+		vmx.ctls.proc |= PROC_PAUSE & HIGH(capability(&words[WORD_PROC]));
 	return 0;
 }
 
