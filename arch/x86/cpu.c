@@ -27,6 +27,9 @@ static void read_names(struct cpu_features *f)
 		r = cpuid_if(0x80000002U + i, 0);
 		memcpy(f->brand + 16 * i, &r, 16);
 	}
+	/* Some vendors fill the name with blanks. */
+	for (size_t n = strlen(f->brand); n > 0 && f->brand[n - 1] == ' '; n--)
+		f->brand[n - 1] = '\0';
 	r = cpuid(1, 0);
 	f->family = r.eax >> 8 & 15;
 	f->model = r.eax >> 4 & 15;

@@ -2,6 +2,7 @@
 #include "arch/x86/traps.h"
 #include "arch/x86/cpu.h"
 #include "arch/x86/lapic.h"
+#include "arch/x86/msr.h"
 #include "arch/x86/paging.h"
 #include "arch/x86/percpu.h"
 #include "arch/x86/symbols.h"
@@ -14,6 +15,10 @@
 #define TRAP_DF 8
 #define TRAP_MC 18
 #define TRAP_PF 14
+
+#define MC_STATUS_VALID BIT(63)
+#define MC_STATUS_MISCV BIT(59)
+#define MC_STATUS_ADDRV BIT(58)
 
 #define GATE_INTERRUPT 0x8e /* present, DPL 0, 64-bit interrupt gate */
 
@@ -253,15 +258,36 @@ static void on_nmi(struct trap_frame *f)
 		log_warn("cpu%u: NMI of unknown source", cpu_number());
 }
 
+/* The banks of the machine check architecture that hold an error (APM vol. 2, 9.3). */
+static void dump_machine_check(void)
+{
+	u32 banks = (u32)rdmsr(MSR_MCG_CAP) & 0xff;
+
+	log_err("machine check on CPU %u: MCG_STATUS 0x%lx", cpu_number(), rdmsr(MSR_MCG_STATUS));
+	for (u32 i = 0; i < banks; i++) {
+		u64 status = rdmsr(MSR_MC0_STATUS + 4 * i);
+
+		if ((status & MC_STATUS_VALID) == 0)
+			continue;
+		log_err("bank %u: status 0x%lx address 0x%lx misc 0x%lx", i, status,
+			(status & MC_STATUS_ADDRV) != 0 ? rdmsr(MSR_MC0_ADDR + 4 * i) : 0,
+			(status & MC_STATUS_MISCV) != 0 ? rdmsr(MSR_MC0_MISC + 4 * i) : 0);
+	}
+}
+
 static void on_exception(struct trap_frame *f)
 {
 	if (f->vector == TRAP_NMI) {
 		on_nmi(f);
 		return;
 	}
-	if (f->vector == TRAP_MC && mce_hook_fn != NULL && mce_hook_fn(f))
-		return;
-	if (!fix_up(f))
+	if (f->vector == TRAP_MC) {
+		if (mce_hook_fn != NULL && mce_hook_fn(f))
+			return;
+		dump_machine_check();
+		fatal(f);
+	}
+	if (f->vector == TRAP_DF || !fix_up(f))
 		fatal(f);
 }
 

@@ -33,6 +33,26 @@ def test_report(machine, name):
     m.expect(r"the machine is halted", 20)
 
 
+def test_nmi_from_outside(machine):
+    m = machine(host_section(), door="grub-bios", smp=2, memory="256M")
+    m.boot()
+    m.hmp("nmi")
+    m.expect(r"cpu0: NMI of unknown source", 20)
+    m.shell()
+    assert m.poweroff() == 0
+
+
+def test_machine_check(machine):
+    m = machine(host_section(), door="grub-bios", smp=2, memory="256M")
+    m.boot()
+    # Bank 3, uncorrected, with address and context corrupt; MCIP and RIPV.
+    m.hmp("mce 0 3 0xbe00000000000135 0x5 0x12345000 0x8c")
+    m.expect(r"machine check on CPU 0: MCG_STATUS 0x5", 20)
+    m.expect(r"bank 3: status 0xbe00000000000135 address 0x12345000 misc 0x8c", 20)
+    m.expect(r"panic on CPU 0", 20)
+    m.expect(r"#MC machine check in the hypervisor", 20)
+
+
 def test_survived(machine):
     m = machine(host_section(), door="grub-bios", smp=4, cmdline="selftest=safe")
     m.expect(r"selftest: 4000 calls on 4 CPUs", 60)
