@@ -235,6 +235,11 @@ static void test_advance(void **state)
 	assert_int_equal(do_exit(0x81, 0, 0), 0);
 	assert_int_equal(mock.vmcb.rip, 0x1007);
 	assert_int_equal(mock.vmcb.int_state, 0);
+	/* A vector that waited for the end of the shadow needs no exit of the window. */
+	mock.vmcb.int_state = 1;
+	mock.vmcb.intercept3 = VMCB_I3_VINTR;
+	assert_int_equal(do_exit(0x81, 0, 0), HAZ_IRQ);
+	assert_int_equal(mock.vmcb.int_state, 0);
 	mock.result = VRESULT_ADVANCE | VRESULT_LEAVE;
 	mock.vmcb.nrip = 0x1008;
 	assert_int_equal(do_exit(0x78, 0, 0), SVM_LEAVE);

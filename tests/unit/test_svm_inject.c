@@ -211,6 +211,15 @@ static void test_step_of_the_guest(void **state)
 	assert_int_equal(B->rflags & RFLAGS_TF, 0);
 }
 
+/* A CPU that leaves DR6 alone at the intercept has stepped all the same. */
+static void test_step_without_dr6(void **state)
+{
+	start_iret_step();
+	B->dr6 = 0xffff0ff0;
+	assert_false(svm_step_end(V, VEC_DB));
+	assert_int_equal(mock.sv.nmi, SVM_NMI_OPEN);
+}
+
 /* While stepping nothing else is delivered, and an exception of ours ends the step first. */
 static void test_step_holds_irqs(void **state)
 {
@@ -382,7 +391,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_irq), T(test_irq_window), T(test_tpr_window), T(test_tpr_window_quirk),
 		T(test_exception_and_irq), T(test_soft_int), T(test_nmi), T(test_nmi_after_iret),
-		T(test_iret_faults), T(test_step_of_the_guest), T(test_step_holds_irqs),
+		T(test_iret_faults), T(test_step_of_the_guest), T(test_step_holds_irqs), T(test_step_without_dr6),
 		T(test_nmi_in_shadow), T(test_nmi_behind_event), T(test_vnmi), T(test_requeue),
 		T(test_requeue_software), T(test_asid), T(test_asid_flush_is_the_cpus),
 		T(test_fixed_asid),

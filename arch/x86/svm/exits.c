@@ -131,13 +131,23 @@ static void single_step(struct vcpu *v, struct vmcb *b)
 	vcpu_inject_exception(v, VEC_DB, false, 0);
 }
 
+/* The interrupt shadow ends with the instruction: what waits for that is looked at right away, which
+ * saves the exit of the window. */
+static __attribute__((noinline)) void end_shadow(struct vcpu *v, struct vmcb *b)
+{
+	b->int_state = 0;
+	if ((b->intercept3 & VMCB_I3_VINTR) != 0)
+		__atomic_or_fetch(&v->hazards, HAZ_IRQ, __ATOMIC_RELAXED);
+}
+
 static inline void step_over(struct vcpu *v, struct vmcb *b, bool nrip)
 {
 	if (likely(nrip))
 		b->rip = b->nrip;
 	else
 		advance_by_length(v, b);
-	b->int_state = 0;
+	if (unlikely(b->int_state != 0))
+		end_shadow(v, b);
 	if (unlikely((b->rflags & RFLAGS_TF) != 0))
 		single_step(v, b);
 }
@@ -441,7 +451,8 @@ static inline void step_common(struct vcpu *v, struct vmcb *b, u64 next)
 	if (next == 0)
 		next = b->rip + (v->exit.insn_len != 0 ? v->exit.insn_len : insn_length(v, b));
 	b->rip = next;
-	b->int_state = 0;
+	if (unlikely(b->int_state != 0))
+		end_shadow(v, b);
 	if (unlikely((b->rflags & RFLAGS_TF) != 0))
 		single_step(v, b);
 }
