@@ -364,6 +364,9 @@ static void run_one(struct run_queue *q, struct vcpu *v)
 	virt->run(v);
 	if ((v->pv.steal & PV_ENABLE) != 0)
 		pv_steal_leave(v);
+	/* Now, as it may kick v: not any more with the queue's lock held. */
+	if (v->pv.eoi_armed)
+		pv_eoi_settle(v);
 	start = rdtsc() - start;
 	v->run_tsc += start;
 	q->guest_tsc += start;
