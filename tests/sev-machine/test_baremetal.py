@@ -93,7 +93,7 @@ def violations_by_step(lines):
 
 def test_checkers(program):
     """Each misuse is reported as its kind, and the correct way beside it is not."""
-    status, lines = run(program, ",coherent=off", append="m")
+    status, lines = run(program, ",coherent=off,poison=on", append="m")
     steps = violations_by_step(lines)
     assert status == GOOD and steps and steps[-1] == ("end", [])
     for name, kinds in steps[:-1]:

@@ -1187,6 +1187,11 @@ static void misuse(void)
 	step("good: launch");
 	launch(true, 1);
 	misuse_tlb();
+	step("save-area: RIP of an ES guest in its VMCB");
+	*q(vmcb, 0x578) = GUEST;
+	order(0, 0, 0, 0);
+	step("good: left alone");
+	order(0, 0, 0, 0);
 	step("guest-invd: INVD not intercepted");
 	*d(vmcb, 0x0c) &= ~I3(22);
 	order(14, 0, 0, 0);

@@ -470,9 +470,26 @@ static bool read_vmsa(CPUX86State *env, SevCpu *c)
     return true;
 }
 
+/* With poison=on the save area holds the pattern since the last exit: report what is not it. */
+static void check_save_area(CPUX86State *env, SevCpu *c)
+{
+    int i;
+
+    if (!sev_poison || c->last_vmcb[c->asid] != env->vm_vmcb) {
+        return;
+    }
+    for (i = 0; i < SAVE_SHARED && c->vmcb_save[i] == POISON_BYTE; i++) {
+    }
+    if (i < SAVE_SHARED) {
+        sev_violation(SEV_V_SAVE_AREA, "host wrote offset 0x%x of VMCB 0x%" PRIx64
+                      ", which has no effect for an ES guest", SAVE_OFFSET + i, env->vm_vmcb);
+    }
+}
+
 static bool check_es(CPUX86State *env, SevCpu *c)
 {
     vmcb_copy(env, SAVE_OFFSET, c->vmcb_save, sizeof(c->vmcb_save), false);
+    check_save_area(env, c);
     if (!sev_config()->sev_es) {
         return refuse(env, "SEV-ES is not offered");
     }
