@@ -25,6 +25,15 @@ if [ -x "$out/qemu-system-x86_64" ]; then
 	exit 0
 fi
 
+# One build at a time; who waited finds the result.
+mkdir -p "$cache/sev-machine"
+exec 9>"$cache/sev-machine/lock"
+flock -n 9 || { say "waiting for another build"; flock 9; }
+if [ -x "$out/qemu-system-x86_64" ]; then
+	echo "$out/qemu-system-x86_64"
+	exit 0
+fi
+
 # Packages of the list that are not installed.
 missing=
 for p in $(grep -v '^#' "$here/packages"); do
