@@ -17,8 +17,11 @@ copy() {
 
 one=$work/one
 two=$work/a/longer/path/two
+# Both copies first: somebody may be editing.
+copy "$one"
+mkdir -p "$two"
+cp -a "$one/." "$two/"
 for dir in "$one" "$two"; do
-	copy "$dir"
 	make -C "$dir" -s -j2 O=out out/ravelin.elf out/ravelin.efi >"$work/log" 2>&1 || {
 		cat "$work/log"
 		exit 1
