@@ -129,13 +129,25 @@ def test_seabios(machine):
     m.expect(r"No bootable device|Booting from|enter handle_1[89]", 180)
 
 
-@pytest.mark.full
 def test_ovmf(machine):
-    """OVMF at the reset vector leaves its first phase (real mode to long mode from flash)."""
-    conf = host_section(attach="uefi") + vm_section(
-        "uefi", firmware="ovmf.fd", memory="256M", cpus=1, debugcon="yes", autostart="yes")
-    m = machine(conf, {"ovmf.fd": image("ovmf")})
-    m.expect(r"SecCoreStartupWithStack", 180)
+    """OVMF at the reset vector: from real mode in flash to long mode with its stack in RAM.
+
+    It goes no further: its timer is found by the PCI host bridge of QEMU's machines.
+    """
+    conf = host_section(log="warn") + vm_section(
+        "uefi", firmware="ovmf.fd", memory="256M", cpus=1, autostart="yes")
+    m = machine(conf, {"ovmf.fd": image("ovmf")}, smp=1)
+    m.boot()
+    for _ in range(60):
+        regs = m.command("vm regs uefi")
+        rsp = int(re.search(r"^rsp ([0-9a-f]+)", regs, re.M).group(1), 16)
+        efer = int(re.search(r" efer ([0-9a-f]+)", regs).group(1), 16)
+        if efer & 0x500 == 0x500 and 0x1000000 <= rsp < 0x10000000:
+            break
+        m.pump(1)
+    else:
+        pytest.fail(f"OVMF does not come to its permanent memory:\n{regs}")
+    assert "running" in m.command("vm list")
 
 
 def test_checksum_of_the_test_itself():
