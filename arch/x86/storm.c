@@ -45,7 +45,8 @@ static bool on_nmi(struct trap_frame *f)
 	bool again = s->again;
 
 	(void)f;
-	s->deepest = MAX(s->deepest, ++s->depth);
+	s->depth++;
+	s->deepest = MAX(s->deepest, s->depth);
 	s->again = false;
 	if (again) {
 		ipi_send_nmi(cpu_number());

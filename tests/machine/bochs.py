@@ -34,7 +34,7 @@ boot: cdrom
 com1: enabled=1, mode=socket-client, dev=localhost:{port}
 log: {log}
 panic: action=fatal
-error: action=report
+error: action=ignore
 info: action=ignore
 debug: action=ignore
 """
