@@ -36,11 +36,12 @@ struct vcpu;
 #define PV_STEAL_ALIGN 64UL
 
 /* A vCPU's clock: ns = system_time + ((tsc - tsc_timestamp) << tsc_shift) * mul / 2^32. */
+typedef u64 pv_u64 __aligned(4); /* guests align the record to 4 bytes only */
 struct pv_time_info {
 	u32 version; /* odd while it changes */
 	u32 pad0;
-	u64 tsc_timestamp;
-	u64 system_time;
+	pv_u64 tsc_timestamp;
+	pv_u64 system_time;
 	u32 tsc_to_system_mul;
 	s8 tsc_shift; /* negative: to the right */
 	u8 flags;
