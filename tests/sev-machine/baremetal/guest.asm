@@ -62,6 +62,8 @@ table:	CMD done
 	CMD c_lgdt
 	CMD c_dr7
 	CMD c_dr0
+	CMD c_rsp
+	CMD c_int
 
 %macro HERE 0
 	lea rax, [rel %%here]
@@ -240,6 +242,12 @@ c_dr0:	mov rbx, [r15 + SH_ARG]
 	mov dr0, rbx
 	mov rcx, dr0
 	mov [r15 + SH_RESULT], rcx
+	jmp done
+
+c_rsp:	mov rsp, [r15 + SH_ADDR]
+	jmp done
+c_int:	HERE
+	int 0x50
 	jmp done
 
 	align 8

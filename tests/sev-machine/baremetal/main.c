@@ -856,6 +856,9 @@ static void test_traps(void)
 	check("  goes on", run(vmcb), EXIT_VMGEXIT);
 	ae_insn("trap: CR0", 5, 0x80010033, 0x90);
 	check("trap: CR0 took effect", *shared(0x10), 0x80010033);
+	ae_insn("trap: CR0.TS set", 5, 0x8000003b, 0x90);
+	ae_insn("trap: CLTS", 19, 0, 0x90);
+	check("trap: CLTS took effect", *shared(0x10), 0x80000033);
 	check("trap: CR0 back", order(5, 0x80000033, 0, 0), 0x90);
 	check("  new value", *q(vmcb, 0x78), 0x80000033);
 	*q(vmcb, 0x400 + 0x158) = 0x80010033;
@@ -991,6 +994,33 @@ static void test_interrupts(void)
 	order_quiet("shadow: STI directly before VMGEXIT", 21, 0, 0, 0);
 	check("  ended by the instruction, IF set", *d(vmcb, 0x68) & 3, 2);
 	check("  guest goes on", run(vmcb), EXIT_VMGEXIT);
+}
+
+/* Delivery of an event that a nested fault interrupts: the stack is on an absent page. */
+static void test_interrupted_delivery(void)
+{
+	u64 irqs = *shared(0x40);
+
+	npt_pd[3][0] = SPARE | 0x87;
+	order_quiet("delivery: guest moves its stack", 28, 0, DEV_ABSENT + 0x8000, 0);
+	order_quiet("delivery: guest sets IF", 15, 0, 0, 0);
+	npt_pd[3][0] = 0;
+	*q(vmcb, 0xa8) = 0x80000050;
+	check("delivery: NPF of the push", order(0, 0, 0, 0), 0x400);
+	check("  EXITINTINFO names the event", *d(vmcb, 0x88), 0x80000050);
+	check("  EVENTINJ is clear", *d(vmcb, 0xa8), 0);
+	npt_pd[3][0] = SPARE | 0x87;
+	*q(vmcb, 0xa8) = *q(vmcb, 0x88);
+	check("  injected again", run(vmcb), EXIT_VMGEXIT);
+	check("  taken once", *shared(0x40) - irqs, 1);
+	npt_pd[3][0] = 0;
+	check("delivery: software interrupt", order(29, 0, 0, 0), 0x400);
+	check("  not in EXITINTINFO", *d(vmcb, 0x88) >> 31, 0);
+	npt_pd[3][0] = SPARE | 0x87;
+	check("  the instruction runs again", run(vmcb), EXIT_VMGEXIT);
+	check("  taken once", *shared(0x40) - irqs, 2);
+	order_quiet("delivery: stack back", 28, 0, G_STACK, 0);
+	npt_pd[3][0] = 0;
 }
 
 /* Fault injection by the test port at 0x580. */
@@ -1245,6 +1275,7 @@ int main(u32 magic, const u32 *info)
 	test_msrs();
 	test_guest_memory();
 	test_interrupts();
+	test_interrupted_delivery();
 	test_injection();
 	test_shutdown();
 	check("launch again", launch(true, 2), 0);
