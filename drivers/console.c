@@ -127,18 +127,28 @@ static void receive(struct trap_frame *f)
 		console_input_ready();
 }
 
-static void enable_interrupt(struct uart *u)
+/* False: nobody says where its interrupt goes, or it goes nowhere. */
+static bool enable_interrupt(struct uart *u)
 {
 	u8 irq = u->port == COM1 ? 4 : u->port == COM2 ? 3 : 0;
 	int vector;
 
 	if (irq == 0)
-		return;
+		return false;
 	vector = irq_alloc_vector();
 	if (vector < 0 || irq_register((u8)vector, receive) < 0)
-		return;
-	if (ioapic_route_isa(irq, (u8)vector) == 0)
-		uart_enable_rx_interrupt(u);
+		return false;
+	if (ioapic_route_isa(irq, (u8)vector) != 0)
+		return false;
+	uart_enable_rx_interrupt(u);
+	return true;
+}
+
+static bool polled;
+
+bool console_is_polled(void)
+{
+	return polled;
 }
 
 /* --- set-up --- */
@@ -200,7 +210,7 @@ void console_setup(const struct boot_info *bi, const struct console_config *c, u
 	}
 	replay();
 	for (u32 i = 0; i < uart_count; i++)
-		enable_interrupt(&uarts[i]);
+		polled |= !enable_interrupt(&uarts[i]);
 	if (uart_count == 0 && !fb_on) {
 		add_port(COM1, BAUD);
 		replay();

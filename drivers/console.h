@@ -24,6 +24,8 @@ void console_put_raw(char c);
 bool console_poll(void);
 /* The next input byte 0..255, -1 when none. Does not block. */
 int console_getc(void);
+/* Must console_poll() be called now and then, because a device has no interrupt? */
+bool console_is_polled(void);
 /* Called in interrupt context when input arrives; weak default does nothing. */
 void console_input_ready(void);
 
