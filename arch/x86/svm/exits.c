@@ -111,13 +111,12 @@ static u32 insn_length(struct vcpu *v, struct vmcb *b)
 	return b->exitcode < SVM_EXIT_CODES ? rules[b->exitcode].min_len : 0;
 }
 
-static void advance_by_length(struct vcpu *v, struct vmcb *b)
+/* The RIP behind the instruction of this exit, by length. */
+static u64 rip_behind(struct vcpu *v, struct vmcb *b)
 {
-	u32 len = v->exit.insn_len != 0 ? v->exit.insn_len : insn_length(v, b);
+	u64 rip = b->rip + (v->exit.insn_len != 0 ? v->exit.insn_len : insn_length(v, b));
 
-	b->rip += len;
-	if (code_mode(b) != INSN_MODE_64)
-		b->rip = (u32)b->rip;
+	return code_mode(b) == INSN_MODE_64 ? rip : (u32)rip;
 }
 
 /* RFLAGS.TF at an instruction that software completed: our step is done, the guest's traps. */
@@ -131,25 +130,28 @@ static void single_step(struct vcpu *v, struct vmcb *b)
 	vcpu_inject_exception(v, VEC_DB, false, 0);
 }
 
-/* The interrupt shadow ends with the instruction: what waits for that is looked at right away, which
- * saves the exit of the window. */
-static __attribute__((noinline)) void end_shadow(struct vcpu *v, struct vmcb *b)
+/*
+ * What an instruction may leave to do when software completed it. The interrupt
+ * shadow ends: what waits for that is looked at right away, which saves the exit
+ * of the window.
+ */
+static __attribute__((noinline)) u32 step_unusual(struct vcpu *v, struct vmcb *b)
 {
-	b->int_state = 0;
-	if ((b->intercept3 & VMCB_I3_VINTR) != 0)
+	if (b->int_state != 0 && (b->intercept3 & VMCB_I3_VINTR) != 0)
 		__atomic_or_fetch(&v->hazards, HAZ_IRQ, __ATOMIC_RELAXED);
+	b->int_state = 0;
+	if ((b->rflags & RFLAGS_TF) != 0)
+		single_step(v, b);
+	return v->hazards;
 }
 
-static inline void step_over(struct vcpu *v, struct vmcb *b, bool nrip)
+/* Over the completed instruction; the hazards after that. */
+static inline u32 step_to(struct vcpu *v, struct vmcb *b, u64 next)
 {
-	if (likely(nrip))
-		b->rip = b->nrip;
-	else
-		advance_by_length(v, b);
-	if (unlikely(b->int_state != 0))
-		end_shadow(v, b);
-	if (unlikely((b->rflags & RFLAGS_TF) != 0))
-		single_step(v, b);
+	b->rip = next;
+	if (unlikely(b->int_state != 0 || (b->rflags & RFLAGS_TF) != 0))
+		return step_unusual(v, b);
+	return v->hazards;
 }
 
 /* --- decoding --------------------------------------------------------------------------------- */
@@ -312,7 +314,7 @@ static void mov_to_cr8(struct vcpu *v, struct vmcb *b)
 	}
 	vmcb_set_vintr(b, (b->vintr & ~VMCB_V_TPR_BYTE) | value);
 	v->exit.insn_len = insn.len;
-	step_over(v, b, false);
+	(void)step_to(v, b, rip_behind(v, b));
 	__atomic_or_fetch(&v->hazards, HAZ_IRQ, __ATOMIC_RELAXED);
 }
 
@@ -364,9 +366,27 @@ static bool decode(struct vcpu *v, struct vmcb *b)
 
 /* --- the loop's half in C --------------------------------------------------------------------- */
 
+static __attribute__((noinline)) u32 end_unusual(struct vcpu *v, struct vmcb *b, u32 result,
+						 u64 next)
+{
+	u32 hazards = (result & VRESULT_ADVANCE) != 0 ? step_to(v, b, next) : v->hazards;
+
+	return (result & VRESULT_LEAVE) != 0 ? SVM_LEAVE : hazards;
+}
+
+/* After core's dispatch; next: the RIP behind the instruction. */
+static inline u32 end(struct vcpu *v, struct vmcb *b, u32 result, u64 next)
+{
+	b->rax = v->gpr[GPR_RAX];
+	if (unlikely(result != VRESULT_ADVANCE))
+		return end_unusual(v, b, result, next);
+	return step_to(v, b, next);
+}
+
 static __attribute__((noinline)) u32 exit_slow(struct vcpu *v, struct vmcb *b)
 {
 	bool dispatch;
+	u64 next = 0;
 	u32 r;
 
 	/* From here on the writers of the VMCB say what is no longer as the CPU knows it. */
@@ -379,10 +399,12 @@ static __attribute__((noinline)) u32 exit_slow(struct vcpu *v, struct vmcb *b)
 	if (!dispatch)
 		return v->hazards;
 	r = vcpu_dispatch(v);
-	b->rax = v->gpr[GPR_RAX];
-	if ((r & VRESULT_ADVANCE) != 0)
-		step_over(v, b, b->nrip != 0 && v->exit.insn_len == 0 && v->exit.kind != VEXIT_MMIO);
-	return (r & VRESULT_LEAVE) != 0 ? SVM_LEAVE : v->hazards;
+	if ((r & VRESULT_ADVANCE) != 0) {
+		bool saved = b->nrip != 0 && v->exit.insn_len == 0 && v->exit.kind != VEXIT_MMIO;
+
+		next = saved ? b->nrip : rip_behind(v, b);
+	}
+	return end(v, b, r, next);
 }
 
 /* A CPUID leaf whose answer never changes, straight from core's table; all others take the long
@@ -402,78 +424,83 @@ static inline bool cpuid_fast(struct vcpu *v, struct vmcb *b)
 }
 
 /*
- * The exits that make up nearly all of them, decoded in a few instructions. What
- * is unusual about one of them is left to exit_slow(): false. *next: the RIP
- * behind the instruction, 0: by its length.
+ * The exits that make up nearly all of them go to core in a few instructions.
+ * What is unusual about one of them is left to exit_slow(). None of those at an
+ * instruction can come in the middle of an event's delivery.
  */
-static inline bool decode_common(struct vcpu *v, const struct vmcb *b, u64 *next)
+static inline void begin(struct vcpu *v, struct vmcb *b, enum vexit_kind kind)
 {
-	struct vexit *x = &v->exit;
-	u64 info = b->exitinfo1;
-
-	*next = b->nrip;
-	switch (b->exitcode) {
-	case SVM_EXIT_MSR:
-		x->kind = (info & 1) != 0 ? VEXIT_WRMSR : VEXIT_RDMSR;
-		return *next != 0;
-	case SVM_EXIT_VMMCALL:
-		x->kind = VEXIT_HYPERCALL;
-		return *next != 0;
-	case SVM_EXIT_CPUID:
-		x->kind = VEXIT_CPUID;
-		return *next != 0;
-	case SVM_EXIT_HLT:
-		x->kind = VEXIT_HLT;
-		return *next != 0;
-	case SVM_EXIT_IOIO:
-		x->kind = VEXIT_IO;
-		decode_plain_io(&x->io, info);
-		*next = b->exitinfo2;
-		return (info & SVM_IOIO_STRING) == 0;
-	case SVM_EXIT_NPF:
-		x->kind = VEXIT_MMIO;
-		x->mmio.gpa = b->exitinfo2;
-		x->mmio.access = (info & SVM_NPF_WRITE) != 0 ? VACCESS_WRITE : VACCESS_READ;
-		x->mmio.code_mode = INSN_MODE_64 + 1;
-		copy_insn(&x->mmio, b);
-		*next = 0;
-		return svm.decode && (info & (SVM_NPF_TABLE | SVM_NPF_FETCH)) == 0 &&
-		       code_mode(b) == INSN_MODE_64;
-	default:
-		return false;
-	}
-}
-
-/* To the next RIP where it is known, else (64-bit code, a device's memory) by the length that the
- * handler found. */
-static inline void step_common(struct vcpu *v, struct vmcb *b, u64 next)
-{
-	if (next == 0)
-		next = b->rip + (v->exit.insn_len != 0 ? v->exit.insn_len : insn_length(v, b));
-	b->rip = next;
-	if (unlikely(b->int_state != 0))
-		end_shadow(v, b);
-	if (unlikely((b->rflags & RFLAGS_TF) != 0))
-		single_step(v, b);
-}
-
-static __attribute__((noinline)) u32 exit_common(struct vcpu *v, struct vmcb *b)
-{
-	u64 next;
-	u32 r;
-
-	if (unlikely((b->exitintinfo & VMCB_EVENT_VALID) != 0) || !decode_common(v, b, &next))
-		return exit_slow(v, b);
 	/* From here on the writers of the VMCB say what is no longer as the CPU knows it. */
 	b->clean = svm.clean;
-	v->exit.insn_len = 0;
 	v->gpr[GPR_RAX] = b->rax;
-	v->exits[v->exit.kind]++;
-	r = vcpu_dispatch(v);
-	b->rax = v->gpr[GPR_RAX];
-	if (likely((r & VRESULT_ADVANCE) != 0))
-		step_common(v, b, next);
-	return unlikely((r & VRESULT_LEAVE) != 0) ? SVM_LEAVE : v->hazards;
+	v->exit.kind = kind;
+	v->exit.insn_len = 0;
+	v->exits[kind]++;
+}
+
+static __attribute__((noinline)) u32 exit_insn(struct vcpu *v, struct vmcb *b, enum vexit_kind kind)
+{
+	u32 result;
+
+	if (unlikely(b->nrip == 0)) /* the CPU does not save it */
+		return exit_slow(v, b);
+	begin(v, b, kind);
+	result = vcpu_dispatch(v);
+	return end(v, b, result, b->nrip);
+}
+
+static __attribute__((noinline)) u32 exit_io(struct vcpu *v, struct vmcb *b)
+{
+	u32 result;
+
+	if (unlikely((b->exitinfo1 & SVM_IOIO_STRING) != 0))
+		return exit_slow(v, b);
+	begin(v, b, VEXIT_IO);
+	decode_plain_io(&v->exit.io, b->exitinfo1);
+	result = vcpu_dispatch(v);
+	return end(v, b, result, b->exitinfo2);
+}
+
+/* A device's registers, from 64-bit code, on a CPU that gives the instruction's bytes. */
+static __attribute__((noinline)) u32 exit_npf(struct vcpu *v, struct vmcb *b)
+{
+	struct vexit_mmio *x = &v->exit.mmio;
+	u64 info = b->exitinfo1;
+	u32 result, len;
+
+	if (unlikely(!svm.decode || (info & (SVM_NPF_TABLE | SVM_NPF_FETCH)) != 0 ||
+		     (b->exitintinfo & VMCB_EVENT_VALID) != 0 || code_mode(b) != INSN_MODE_64))
+		return exit_slow(v, b);
+	begin(v, b, VEXIT_MMIO);
+	x->gpa = b->exitinfo2;
+	x->access = (info & SVM_NPF_WRITE) != 0 ? VACCESS_WRITE : VACCESS_READ;
+	x->code_mode = INSN_MODE_64 + 1;
+	copy_insn(x, b);
+	result = vcpu_dispatch(v);
+	len = v->exit.insn_len;
+	if (unlikely(len == 0) && (result & VRESULT_ADVANCE) != 0)
+		len = insn_length(v, b);
+	return end(v, b, result, b->rip + len);
+}
+
+static inline u32 exit_common(struct vcpu *v, struct vmcb *b)
+{
+	switch (b->exitcode) {
+	case SVM_EXIT_MSR:
+		return exit_insn(v, b, (b->exitinfo1 & 1) != 0 ? VEXIT_WRMSR : VEXIT_RDMSR);
+	case SVM_EXIT_VMMCALL:
+		return exit_insn(v, b, VEXIT_HYPERCALL);
+	case SVM_EXIT_IOIO:
+		return exit_io(v, b);
+	case SVM_EXIT_NPF:
+		return exit_npf(v, b);
+	case SVM_EXIT_HLT:
+		return exit_insn(v, b, VEXIT_HLT);
+	case SVM_EXIT_CPUID:
+		return exit_insn(v, b, VEXIT_CPUID);
+	default:
+		return exit_slow(v, b);
+	}
 }
 
 /*
@@ -484,10 +511,8 @@ static __attribute__((noinline)) u32 exit_common(struct vcpu *v, struct vmcb *b)
 u32 svm_exit(struct vcpu *v, struct vmcb *b)
 {
 	if (likely(b->exitcode == SVM_EXIT_CPUID && b->nrip != 0 && trace_flags == 0) &&
-	    likely(cpuid_fast(v, b))) {
-		step_over(v, b, true);
-		return v->hazards;
-	}
+	    likely(cpuid_fast(v, b)))
+		return step_to(v, b, b->nrip);
 	return exit_common(v, b);
 }
 
