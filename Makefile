@@ -200,12 +200,12 @@ $(O)/unit/%: tests/unit/%.c Makefile
 	for s in $< $$srcs; do $(HOSTCC) $(UNIT_CFLAGS) -MM -MP -MT $@ $$s; echo "$@: $$s"; done > $@.d
 
 PYTEST ?=
-check-machine: all guests
+check-machine: all guests guest-pv
 	@if [ -d tests/machine ]; then RAVELIN_BUILD=$(abspath $(O)) \
 		$(PYTHON) -m pytest -q tests/machine $(PYTEST); fi
 
 # As check-machine, with the whole boot matrix: hours.
-check-full: all guests
+check-full: all guests guest-pv
 	@RAVELIN_BUILD=$(abspath $(O)) $(PYTHON) -m pytest -q tests/machine --full $(PYTEST)
 
 # The same sources in two other folders give the same bytes.
@@ -224,5 +224,6 @@ clean:
 	rm -rf $(O)
 
 include tests/guests/guests.mk
+include guest-pv/guest-pv.mk
 -include tests/sev-machine/sev-machine.mk
 -include $(OBJS:.o=.d) $(OFFSETS:.inc=.d) $(EFI_SRCS:%.c=$(O)/%.d) $(addsuffix .d,$(UNIT_BINS))
