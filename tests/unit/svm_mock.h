@@ -39,7 +39,7 @@ static struct {
 	void (*on_dispatch)(struct vcpu *v);
 
 	/* the virtual LAPIC: one request, the TPR decides */
-	int irr, accepted;
+	int irr, accepted, next; /* next: requested right after */
 	u8 tpr;
 
 	/* guest memory at RIP */
@@ -81,7 +81,7 @@ int vlapic_blocked(struct vlapic *l)
 int vlapic_accept(struct vlapic *l)
 {
 	mock.accepted = mock.irr;
-	mock.irr = -1;
+	mock.irr = mock.next;
 	return mock.accepted;
 }
 void vlapic_set_tpr_hw(struct vlapic *l, u8 tpr)
@@ -137,7 +137,7 @@ static int mock_setup(void **state)
 	svm.features = SVM_FEAT_NP | SVM_FEAT_FLUSH_ASID;
 	svm.nrips = svm.decode = true;
 	svm.clean = VMCB_CLEAN_ALL;
-	mock.irr = mock.accepted = -1;
+	mock.irr = mock.accepted = mock.next = -1;
 	mock.v.arch = &mock.sv;
 	mock.v.vm = &mock.vm;
 	mock.sv.vmcb = &mock.vmcb;

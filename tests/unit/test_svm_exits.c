@@ -371,6 +371,27 @@ static void test_prepare(void **state)
 	assert_int_equal(svm_prepare(&mock.v), 0);
 	assert_int_equal(mock.vmcb.vintr & 0xff, 5);
 	assert_int_equal(mock.v.hazards, 0);
+	/* The common case, an interrupt alone, and with company. */
+	mock.v.hazards = HAZ_IRQ;
+	mock.irr = 0x65;
+	assert_int_equal(svm_prepare(&mock.v), 0);
+	assert_int_equal(mock.vmcb.eventinj, VMCB_EVENT_VALID | 0x65);
+	mock.vmcb.eventinj = 0;
+	mock.v.hazards = HAZ_IRQ | HAZ_TLB;
+	mock.irr = 0x75;
+	svm_prepare(&mock.v);
+	assert_int_equal(mock.vmcb.eventinj, VMCB_EVENT_VALID | 0x75);
+	assert_int_equal(mock.vmcb.asid, 1);
+	assert_int_equal(mock.v.hazards, 0);
+	/* A flush that another vCPU of this CPU left behind. */
+	mock.sv.cpu = 0;
+	mock.cpu.flush_all = true;
+	svm_asid_load(&mock.v);
+	svm_prepare(&mock.v);
+	assert_int_equal(mock.vmcb.tlb_control, VMCB_TLB_FLUSH_ALL);
+	svm_prepare(&mock.v);
+	assert_int_equal(mock.vmcb.tlb_control, VMCB_TLB_NOTHING);
+	assert_int_equal(mock.v.hazards, 0);
 }
 
 static void test_pause(void **state)

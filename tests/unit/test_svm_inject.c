@@ -35,6 +35,22 @@ static void test_irq(void **state)
 	assert_int_equal(V->hazards, 0);
 }
 
+/* The LAPIC's vector is taken, the PIC's waits: the window opens for it. */
+static void test_second_irq(void **state)
+{
+	mock.next = 0x30;
+	V->lapic.extint = true;
+	request(0x55);
+	assert_int_equal(mock.accepted, 0x55);
+	assert_true(window_open());
+
+	mock_setup(NULL);
+	mock.next = 0x30;
+	V->lapic.irr_words = 2;
+	request(0x55);
+	assert_true(window_open());
+}
+
 static void test_irq_window(void **state)
 {
 	B->rflags &= ~RFLAGS_IF;
@@ -341,7 +357,7 @@ static void test_asid(void **state)
 	assert_int_equal(B->asid, 1);
 	svm_asid_enter(V);
 	assert_int_equal(B->tlb_control, VMCB_TLB_FLUSH_ALL);
-	assert_int_equal(V->hazards, HAZ_SVM_UNFLUSH);
+	assert_int_equal(V->hazards, HAZ_SVM_FLUSH);
 	svm_asid_enter(V);
 	assert_int_equal(B->tlb_control, VMCB_TLB_NOTHING);
 	assert_int_equal(V->hazards, 0);
@@ -389,7 +405,7 @@ static void test_fixed_asid(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_irq), T(test_irq_window), T(test_tpr_window), T(test_tpr_window_quirk),
+		T(test_irq), T(test_second_irq), T(test_irq_window), T(test_tpr_window), T(test_tpr_window_quirk),
 		T(test_exception_and_irq), T(test_soft_int), T(test_nmi), T(test_nmi_after_iret),
 		T(test_iret_faults), T(test_step_of_the_guest), T(test_step_holds_irqs), T(test_step_without_dr6),
 		T(test_nmi_in_shadow), T(test_nmi_behind_event), T(test_vnmi), T(test_requeue),

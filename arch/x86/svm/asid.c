@@ -8,6 +8,12 @@
  * ASID at their next entry. So a plain flush of one guest is a new ASID; only a
  * guest with a fixed ASID (encrypted memory) needs TLB_CONTROL for it.
  */
+/* svm_asid_enter() has something to do. */
+static void look_again(struct vcpu *v)
+{
+	__atomic_or_fetch(&v->hazards, HAZ_SVM_FLUSH, __ATOMIC_RELAXED);
+}
+
 static void new_asid(struct vcpu *v)
 {
 	struct svm_cpu *c = svm_this_cpu();
@@ -39,6 +45,9 @@ void svm_asid_load(struct vcpu *v)
 	} else if (moved || sv->asid_generation != svm_this_cpu()->asid_generation) {
 		new_asid(v);
 	}
+	/* Perhaps a flush of this CPU that another vCPU asked for and did not get to. */
+	if (svm_this_cpu()->flush_all || sv->flush)
+		look_again(v);
 }
 
 void svm_asid_flush(struct vcpu *v)
@@ -55,11 +64,9 @@ void svm_asid_enter(struct vcpu *v)
 	struct svm_cpu *c = svm_this_cpu();
 	struct svm_vcpu *sv = svm_vcpu(v);
 
-	if (likely(!c->flush_all && !sv->flush)) {
-		if (sv->vmcb->tlb_control != VMCB_TLB_NOTHING) {
-			sv->vmcb->tlb_control = VMCB_TLB_NOTHING;
-			vcpu_hazard_clear(v, HAZ_SVM_UNFLUSH);
-		}
+	if (!c->flush_all && !sv->flush) {
+		sv->vmcb->tlb_control = VMCB_TLB_NOTHING;
+		vcpu_hazard_clear(v, HAZ_SVM_FLUSH);
 		return;
 	}
 	if (c->flush_all || (svm.features & SVM_FEAT_FLUSH_ASID) == 0)
@@ -69,5 +76,5 @@ void svm_asid_enter(struct vcpu *v)
 	c->flush_all = false;
 	sv->flush = false;
 	/* The CPU leaves TLB_CONTROL as it is: the next entry must come by here again. */
-	__atomic_or_fetch(&v->hazards, HAZ_SVM_UNFLUSH, __ATOMIC_RELAXED);
+	look_again(v);
 }

@@ -516,13 +516,9 @@ u32 svm_exit(struct vcpu *v, struct vmcb *b)
 	return exit_common(v, b);
 }
 
-/* Before an entry with hazards, and before the first. Non-zero: leave instead. GIF clear. */
-u32 svm_prepare(struct vcpu *v)
+/* All hazards but a mere interrupt. */
+static __attribute__((noinline)) void prepare_unusual(struct vcpu *v, u32 h)
 {
-	u32 h = __atomic_load_n(&v->hazards, __ATOMIC_ACQUIRE);
-
-	if (unlikely((h & HAZ_LEAVE) != 0))
-		return 1;
 	if ((h & HAZ_TLB) != 0)
 		svm_asid_flush(v);
 	if ((h & HAZ_TPR) != 0) {
@@ -531,6 +527,20 @@ u32 svm_prepare(struct vcpu *v)
 	}
 	if ((h & (HAZ_EVENT | HAZ_NMI | HAZ_IRQ)) != 0)
 		svm_inject(v, h);
-	svm_asid_enter(v);
+	if ((h & (HAZ_TLB | HAZ_SVM_FLUSH)) != 0)
+		svm_asid_enter(v);
+}
+
+/* Before an entry with hazards, and before the first. Non-zero: leave instead. GIF clear. */
+u32 svm_prepare(struct vcpu *v)
+{
+	u32 h = __atomic_load_n(&v->hazards, __ATOMIC_ACQUIRE);
+
+	if (unlikely((h & HAZ_LEAVE) != 0))
+		return 1;
+	if (likely(h == HAZ_IRQ))
+		svm_inject_irq(v);
+	else
+		prepare_unusual(v, h);
 	return 0;
 }

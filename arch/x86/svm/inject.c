@@ -114,6 +114,8 @@ void svm_step_done(struct vcpu *v)
 
 void svm_irq_window_close(struct vmcb *b)
 {
+	if (likely((b->intercept3 & VMCB_I3_VINTR) == 0 && b->intercept_cr == 0))
+		return;
 	if ((b->vintr & VMCB_V_IRQ) != 0)
 		vmcb_set_vintr(b, b->vintr & ~(VMCB_V_IRQ | VMCB_V_IGN_TPR | VMCB_V_INTR_PRIO));
 	if ((b->intercept3 & VMCB_I3_VINTR) != 0)
@@ -162,6 +164,24 @@ static void irq_wait_tpr(struct vcpu *v, struct vmcb *b)
 		irq_window(b, blocked, true);
 }
 
+/* Is there anything at all that could be delivered, now or later? */
+static bool irq_waits(const struct vcpu *v)
+{
+	return __atomic_load_n(&v->lapic.irr_words, __ATOMIC_RELAXED) != 0 || v->lapic.extint ||
+	       v->lapic.extint_once;
+}
+
+static void window_after_accept(struct vcpu *v, struct vmcb *b)
+{
+	/* What is left is of lower priority and comes with EOI, unless the PIC has one too. */
+	int vector = vcpu_irq_pending(v);
+
+	if (vector >= 0)
+		irq_window(b, vector, false);
+	else
+		irq_wait_tpr(v, b);
+}
+
 static void inject_irq(struct vcpu *v, struct vmcb *b)
 {
 	int vector;
@@ -181,12 +201,18 @@ static void inject_irq(struct vcpu *v, struct vmcb *b)
 	vector = vcpu_irq_accept(v);
 	if (vector >= 0)
 		b->eventinj = VMCB_EVENT_VALID | VMCB_EVENT_INTR | (u64)(u32)vector;
-	/* What is left is of lower priority and comes with EOI, unless the PIC has one too. */
-	vector = vcpu_irq_pending(v);
-	if (vector >= 0)
-		irq_window(b, vector, false);
+	if (unlikely(irq_waits(v)))
+		window_after_accept(v, b);
 	else
-		irq_wait_tpr(v, b);
+		svm_irq_window_close(b);
+}
+
+void svm_inject_irq(struct vcpu *v)
+{
+	if (unlikely(svm_vcpu(v)->step))
+		vcpu_hazard_clear(v, HAZ_IRQ); /* the end of the step brings it back */
+	else
+		inject_irq(v, svm_vmcb(v));
 }
 
 /* --- NMIs ------------------------------------------------------------------------------------- */
@@ -278,12 +304,8 @@ void svm_inject(struct vcpu *v, u32 hazards)
 		inject_event(v, sv, b);
 	if ((hazards & HAZ_NMI) != 0)
 		inject_nmi(v, sv, b);
-	if ((hazards & HAZ_IRQ) == 0)
-		return;
-	if (sv->step)
-		vcpu_hazard_clear(v, HAZ_IRQ); /* the end of the step brings it back */
-	else
-		inject_irq(v, b);
+	if ((hazards & HAZ_IRQ) != 0)
+		svm_inject_irq(v);
 }
 
 /*

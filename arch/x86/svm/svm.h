@@ -8,13 +8,13 @@
 
 /* Private to arch/x86/svm, but for what sev/ needs of a vCPU's control block. */
 
-/* A hazard bit of our own: TLB_CONTROL asks for a flush and must be reset after one entry. */
-#define HAZ_SVM_UNFLUSH BIT32(7)
+/* A hazard bit of our own: TLB_CONTROL must ask for a flush at the next entry, or no longer. */
+#define HAZ_SVM_FLUSH BIT32(7)
 
 /* svm_exit() tells the entry code to leave; the bit is no hazard and is the sign bit there. */
 #define SVM_LEAVE BIT32(31)
-_Static_assert((HAZ_BACKEND & (HAZ_SVM_UNFLUSH | SVM_LEAVE)) == 0, "hazard bits collide");
-_Static_assert((HAZ_LEAVE & (HAZ_SVM_UNFLUSH | SVM_LEAVE)) == 0, "hazard bits collide");
+_Static_assert((HAZ_BACKEND & (HAZ_SVM_FLUSH | SVM_LEAVE)) == 0, "hazard bits collide");
+_Static_assert((HAZ_LEAVE & (HAZ_SVM_FLUSH | SVM_LEAVE)) == 0, "hazard bits collide");
 
 /* What the machine offers; constant after probe(). */
 struct svm_machine {
@@ -121,6 +121,8 @@ void svm_load_tpr(struct vcpu *v);
 #define SVM_EXCEPTIONS_ALWAYS (BIT32(VEC_DB) | BIT32(17) | BIT32(VEC_MC))
 /* Delivers what the hazards ask for, or opens the window for it. */
 void svm_inject(struct vcpu *v, u32 hazards);
+/* The same for HAZ_IRQ alone. */
+void svm_inject_irq(struct vcpu *v);
 /* EXITINTINFO says that an event's delivery was cut short: queue it again. */
 void svm_requeue(struct vcpu *v);
 void svm_irq_window_close(struct vmcb *b);
