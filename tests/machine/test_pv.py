@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The paravirtual interface: Debian's kernels find and use it, guest-pv puts it to the test, a
+hostile guest abuses it."""
+
+import re
+
+import pytest
+
+from harness import BUILD, guest, host_section, linux_files, linux_vm, vm_section
+
+BAD = r"Kernel panic|RV-FAIL|BUG:|soft lockup|rcu.*stall"
+
+
+def pv_guest(name):
+    path = BUILD / "guest-pv" / f"{name}.elf"
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: run `make guest-pv` first")
+    return path
+
+
+def exits(m, vm):
+    """Exits of all its vCPUs by kind, from `vm stats`."""
+    count = {}
+    for kind, number in re.findall(r"^    (\w+) +(\d+)", m.command(f"vm stats {vm}"), re.M):
+        count[kind] = count.get(kind, 0) + int(number)
+    return count
+
+
+# --- Debian's kernels ---
+
+@pytest.mark.parametrize("kernel", ["6.1", "6.12"])
+def test_debian_uses_all_of_it(machine, kernel):
+    conf = host_section(attach="linux") + linux_vm("linux", "dmesg", cpus=4)
+    m = machine(conf, linux_files(kernel), smp=1)
+    m.expect(r"^RV-CLOCK kvm-clock of (.*)$", 240, never=BAD)
+    m.expect(r"^RV-DMESG-BEGIN$", 60, never=BAD)
+    begin = m.mark
+    m.expect(r"^RV-DMESG-END$", 60)
+    log = m.text[begin:m.mark]
+    for line in ("Hypervisor detected: KVM", "kvm-clock: Using msrs 4b564d01 and 4b564d00",
+                 "KVM setup pv remote TLB flush", "setup PV sched yield", "PV spinlocks enabled",
+                 "setup PV IPIs", "Switched to clocksource kvm-clock"):
+        assert line in log, line
+    assert re.search(r"x2apic.*enabled|Switched APIC routing to.*x2apic", log)
+    # Four vCPUs on one CPU wait for it, and are told how long.
+    m.expect(r"guest# ", 60)
+    m.line("awk '/^cpu / { print \"STEAL\", $9 }' /proc/stat")
+    assert int(m.expect(r"^STEAL (\d+)$", 60).group(1)) > 0
+    m.shell()
+    assert exits(m, "linux")["hypercall"] > 0
+
+
+def test_switched_off(machine):
+    conf = host_section(attach="linux") + linux_vm("linux", "dmesg", cpus=2, pv="none")
+    m = machine(conf, linux_files(), smp=2)
+    clock = m.expect(r"^RV-CLOCK (\S+) of (.*)$", 240, never=BAD)
+    assert "kvm-clock" not in clock.group(0)
+    m.expect(r"^RV-DMESG-END$", 60, never=BAD)
+    assert "kvm-clock" not in m.text and "Hypervisor detected: KVM" not in m.text
+
+
+def test_more_vcpus_than_cpus_under_load(machine):
+    """Pipes between processes on 4 vCPUs of 1 CPU: wake-ups, IPIs, flushes; it must all end."""
+    conf = host_section(attach="linux") + linux_vm("linux", "boot", cpus=4)
+    m = machine(conf, linux_files(), smp=1)
+    m.expect(r"guest# ", 240, never=BAD)
+    m.line("for c in 0 1 2 3; do (i=0; while [ $i -lt 40 ]; do i=$((i+1)); "
+           "seq 200 | taskset -c $(((c+i)%4)) wc -l; done | sort | uniq -c | sed s/^/LOAD/) & done; "
+           "wait; echo ALL-DONE")
+    m.expect(r"^ALL-DONE$", 300, never=BAD)
+    assert len(re.findall(r"^LOAD +40 200$", m.text, re.M)) == 4
+
+
+# --- guest-pv ---
+
+def run_pv(machine, cpus, smp, name="guest-pv", cmdline="", timeout=240, **keys):
+    conf = host_section() + vm_section("pv", kernel="guest.elf", cmdline=cmdline or None,
+                                       memory="64M", cpus=cpus, autostart="no",
+                                       **{"debug-exit": "yes"}, **keys)
+    m = machine(conf, {"guest.elf": pv_guest(name)}, smp=smp, door="grub-bios")
+    m.boot()
+    out = m.run_guest("pv", timeout=timeout)
+    assert "guest-pv: PASS" in out and "FAIL" not in out, out
+    assert "exception" not in out
+    return m, out
+
+
+@pytest.mark.parametrize("cpus,smp", [(1, 1), (2, 2), (4, 1), (4, 2), (64, 2)])
+@pytest.mark.parametrize("name", ["guest-pv", "guest-pv-static"])
+def test_guest_pv(machine, name, cpus, smp):
+    rounds = 2000 if cpus <= 4 else 200
+    _, out = run_pv(machine, cpus, smp, name, f"rounds={rounds}", timeout=500)
+    assert f"{cpus} CPUs" in out
+    assert "masks missing: 0 for IPIs, 0 for flushes" in out
+    if cpus == 1:
+        return
+    sent = re.search(r"(\d+) multicasts to (\d+) CPUs: (\d+) hypercalls, (\d+) single", out)
+    n, to, calls, single = map(int, sent.groups())
+    # One exit for each multicast, where it would be one for each CPU of it.
+    assert (to, calls, single) == (cpus - 1, n, 0)
+    if cpus > smp:
+        assert int(re.search(r"flushes: (\d+) deferred", out).group(1)) > 0
+
+
+def test_guest_pv_for_one_cpu(machine):
+    _, out = run_pv(machine, 2, 2, "guest-pv-up")
+    assert "1 CPUs" in out
+
+
+def test_multicast_exits(machine):
+    """The same multicasts with and without the hypercall: `vm stats` has the difference."""
+    counts = {}
+    for pv in ("all", "kvmclock,steal,eoi,tlb"):
+        m, out = run_pv(machine, 8, 2, cmdline="rounds=1000", pv=pv)
+        sent = re.search(r"(\d+) multicasts to 7 CPUs: (\d+) hypercalls, (\d+) single", out)
+        counts[pv] = list(map(int, sent.groups())), exits(m, "pv").get("hypercall", 0)
+        m.stop()
+    (n, calls, single), hypercalls = counts["all"]
+    assert (calls, single) == (n, 0) and hypercalls >= n
+    (n, calls, single), hypercalls = counts["kvmclock,steal,eoi,tlb"]
+    assert (calls, single, hypercalls) == (0, 7 * n, 0)
+
+
+# Allocations come in the order of the CPUs' start, the boot CPU's two first (IPI, flush).
+@pytest.mark.parametrize("fail,ipis,flushes", [(1, 1, 0), (2, 0, 1), (3, 1, 1), (4, 1, 0),
+                                               (0b10101010, 0, 4), (0xFF, 4, 4)])
+def test_masks_that_cannot_be_had(machine, fail, ipis, flushes):
+    _, out = run_pv(machine, 4, 2, cmdline=f"rounds=500 fail={fail}")
+    got = re.search(r"masks missing: (\d+) for IPIs, (\d+) for flushes", out)
+    if fail <= 3 or fail == 0xFF:  # those of other CPUs depend on who came first
+        assert got.groups() == (str(ipis), str(flushes))
+    else:
+        assert sum(map(int, got.groups())) == ipis + flushes
+    sent = re.search(r"multicasts to 3 CPUs: (\d+) hypercalls, (\d+) single", out)
+    if fail & 1:
+        assert sent.group(1) == "0" and int(sent.group(2)) > 0
+    else:
+        assert int(sent.group(1)) > 0 and sent.group(2) == "0"
+
+
+# --- hostile ---
+
+def test_hostile_hypercalls(machine):
+    """10^6 random hypercalls and MSR values; a Linux VM on the same CPU goes on counting."""
+    conf = host_section(attach="victim") + linux_vm("victim", "count", cpus=1, memory="256M")
+    conf += vm_section("evil", kernel="pvfuzz.elf", cmdline="calls=1000000", memory="64M", cpus=4,
+                       autostart="no", **{"debug-exit": "yes"})
+    m = machine(conf, {**linux_files(), "pvfuzz.elf": guest("pvfuzz")}, smp=1)
+    m.expect(r"^RV-COUNT 2 ", 240)
+    m.shell()
+    out = m.run_guest("evil", end=r"^\[evil: (is off|has crashed)\]", timeout=580)
+    assert "pvfuzz: survived 1000000" in out, out[-2000:]
+    m.console("victim")
+    for _ in range(4):
+        m.expect(r"^RV-COUNT \d+ ", 60, never=BAD)
+    m.shell()
+    assert "victim" in m.command("vm list")
