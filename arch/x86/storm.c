@@ -18,6 +18,7 @@
  */
 #define STORM_MAX 10000000U
 #define SETTLE 100U
+#define PAUSE_US 10U  /* for the CPU to get back to what it was doing: to its guest */
 #define STACK_SLACK 2048U /* interrupts may come in deeper calls than the first SETTLE did */
 
 struct storm {
@@ -77,6 +78,7 @@ static bool send_irqs(u32 cpu, u32 n)
 		ipi_send(cpu, (u8)vector);
 		if (!reaches(&storms[cpu].irqs, i))
 			return false;
+		delay_us(PAUSE_US);
 	}
 	return true;
 }
@@ -90,6 +92,7 @@ static bool send_nmis(u32 cpu, u32 n)
 		storms[cpu].again = i == n;
 		ipi_send_nmi(cpu);
 		all = reaches(&storms[cpu].nmis, i == n ? n + 1 : i);
+		delay_us(PAUSE_US);
 	}
 	irq_restore(flags);
 	return all;

@@ -51,6 +51,11 @@ class Factory:
         return kw
 
     def __call__(self, conf, files=None, **kw):
+        if os.environ.get("RAVELIN_EMULATOR") == "bochs":
+            # The same tests on Intel: what only QEMU has is left out.
+            kept = {key: kw[key] for key in ("smp", "name") if key in kw}
+            kept.setdefault("smp", 2)
+            return self.bochs(conf, files, cpu=os.environ.get("RAVELIN_BOCHS_CPU", bochs.INTEL), **kept)
         return self.add(harness.Machine(conf, files, **self.name(kw)))
 
     def plain(self, kernel, **kw):

@@ -62,7 +62,7 @@ def test_storm_loses_and_doubles_nothing(machine, count):
     """Interrupts and NMIs, counted one by one, while guests spin, halt and exit."""
     conf = (host_section(attach="one") + linux_vm("one", "count", cpus=1, memory="256M", affinity=1)
             if count > 1000 else host_section() + vm_section(
-                "spin", kernel="hostile.elf", cmdline="end=spin", cpus=2, affinity="1",
+                "spin", kernel="hostile.elf", cmdline="do=cpuid rounds=1 end=spin", cpus=2, affinity="1",
                 **{**GUEST, "autostart": "yes"}))
     files = linux_files() if count > 1000 else {"hostile.elf": guest("hostile")}
     m = machine.bochs(conf, files, smp=2)
