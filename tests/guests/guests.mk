@@ -7,7 +7,7 @@ NASM ?= nasm
 GUEST_DIR := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
 GUEST_OUT := $(O)/guests
 GUEST_CC ?= $(CROSS_COMPILE)gcc
-GUEST_NAMES := hello exits hostile bench
+GUEST_NAMES := hello exits hostile bench pvfuzz
 GUEST_CFLAGS := -std=gnu17 -O2 -g0 -ffreestanding -fno-pic -fno-pie -mcmodel=small -mno-red-zone \
 	-mgeneral-regs-only -fno-stack-protector -fcf-protection=none -fno-strict-aliasing \
 	-fno-asynchronous-unwind-tables -Wall -Wextra -Wshadow -Werror -I$(GUEST_DIR)
@@ -40,8 +40,8 @@ $(GUEST_OUT)/%.o: $(GUEST_DIR)/../bench/%.c $(GUEST_DIR)/rt.h | $(GUEST_OUT)
 
 $(GUEST_OUT)/%.elf64: $(GUEST_OUT)/%.o $(GUEST_OUT)/start.o $(GUEST_OUT)/rt.o \
 		$(GUEST_OUT)/forms64.o $(GUEST_DIR)/guest.ld
-	@$(CROSS_COMPILE)ld -nostdlib --build-id=none --no-warn-rwx-segments -z noexecstack -T $(GUEST_DIR)/guest.ld -o $@ \
-		$(filter %.o,$^)
+	@$(CROSS_COMPILE)ld -nostdlib --build-id=none --no-warn-rwx-segments -z noexecstack \
+		-T $(GUEST_DIR)/guest.ld -o $@ $(filter %.o,$^)
 
 # Multiboot 1 loaders want a 32-bit ELF.
 $(GUEST_OUT)/%.elf: $(GUEST_OUT)/%.elf64
@@ -49,7 +49,7 @@ $(GUEST_OUT)/%.elf: $(GUEST_OUT)/%.elf64
 
 $(GUEST_OUT)/%-pvh.elf: $(GUEST_OUT)/%.o $(GUEST_OUT)/start-pvh.o $(GUEST_OUT)/rt.o \
 		$(GUEST_OUT)/forms64.o $(GUEST_DIR)/guest.ld
-	@$(CROSS_COMPILE)ld -nostdlib --build-id=none --no-warn-rwx-segments -z noexecstack -T $(GUEST_DIR)/guest.ld -o $@ \
-		$(filter %.o,$^)
+	@$(CROSS_COMPILE)ld -nostdlib --build-id=none --no-warn-rwx-segments -z noexecstack \
+		-T $(GUEST_DIR)/guest.ld -o $@ $(filter %.o,$^)
 
 .SECONDARY:

@@ -138,8 +138,8 @@ class Console:
             if bad:
                 wrong = bad.search(self.text, self.mark, found.start() if found else len(self.text))
                 if wrong:
-                    raise AssertionError(f"{self.name}: {wrong.group(0)!r} came before {pattern!r}; "
-                                         f"log: {self.log_path}\n{self.tail()}")
+                    raise AssertionError(f"{self.name}: {wrong.group(0)!r} came before "
+                                         f"{pattern!r}; log: {self.log_path}\n{self.tail()}")
             if found:
                 self.mark = found.end()
                 return found

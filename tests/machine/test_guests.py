@@ -32,8 +32,8 @@ def test_hello(machine, form, judge, tmp_path):
         text = m.text
     else:
         which = {"initrd": "module"} if form.endswith("pvh") else {"module": "module the args"}
-        conf = host_section(log="warn") + vm_section("hello", kernel="hello.elf", cmdline="word=1 exit=5",
-                                           cpus=1, **which, **GUEST)
+        conf = host_section(log="warn") + vm_section(
+            "hello", kernel="hello.elf", cmdline="word=1 exit=5", cpus=1, **which, **GUEST)
         m = machine(conf, {"hello.elf": guest(form), "module": module})
         m.boot()
         text = m.run_guest("hello")
@@ -64,8 +64,8 @@ def test_exits_on_the_bare_emulator(machine, form):
 
 @pytest.mark.parametrize("form,vcpus,cpus", [("exits", 2, 2), ("exits-pvh", 4, 1)])
 def test_exits(machine, form, vcpus, cpus):
-    conf = host_section(log="warn") + vm_section("exits", kernel="exits.elf", cmdline=f"cpus={vcpus}",
-                                       cpus=vcpus, **GUEST)
+    conf = host_section(log="warn") + vm_section(
+        "exits", kernel="exits.elf", cmdline=f"cpus={vcpus}", cpus=vcpus, **GUEST)
     m = machine(conf, {"exits.elf": guest(form)}, smp=cpus)
     m.boot()
     text = m.run_guest("exits", timeout=240)
@@ -77,8 +77,8 @@ def test_exits(machine, form, vcpus, cpus):
 
 def test_exits_with_next_rip(machine):
     """Instruction lengths from the CPU instead of our decoder, where the CPU model offers it."""
-    conf = host_section(log="warn") + vm_section("exits", kernel="exits.elf", cmdline="cpus=1", cpus=1,
-                                       **GUEST)
+    conf = host_section(log="warn") + vm_section(
+        "exits", kernel="exits.elf", cmdline="cpus=1", cpus=1, **GUEST)
     m = machine(conf, {"exits.elf": guest("exits")}, cpu="max", smp=1)
     m.boot()
     failed, passed = results(m.run_guest("exits", timeout=240))

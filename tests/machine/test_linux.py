@@ -107,7 +107,7 @@ def test_interrupts_arrive(machine):
 
 
 def test_time_source(machine):
-    """A real clock is in use. Which one depends on how steady the emulator's host lets the TSC be."""
+    """A real clock is in use; which one depends on how steady the emulator keeps the TSC."""
     m = start(machine, "boot")
     clock = m.expect(r"^RV-CLOCK (\S+) of (.*)$", 180, never=BAD)
     assert clock.group(1) in ("kvm-clock", "tsc", "tsc-early", "acpi_pm"), clock.group(0)

@@ -113,7 +113,8 @@ def test_stats_and_trace(machine):
     m = machine(conf, linux_files(), smp=2)
     m.expect(r"^RV-COUNT 2 ", 180, never=BAD)
     m.shell()
-    for command in ("help", "vm list", "cpu", "mem", "version", "config", "log dmesg", "vm stats linux"):
+    for command in ("help", "vm list", "cpu", "mem", "version", "config", "log dmesg",
+                    "vm stats linux"):
         out = m.command(command)
         assert "no such command" not in out and out, command
     out = m.command("vm stats linux")
