@@ -13,7 +13,7 @@ ENDS = ["triple", "hlt", "nmi", "int", "pf", "init", "crash", "reset", "spin", "
 
 
 def config(*attacks):
-    conf = host_section(attach="victim") + linux_vm("victim", "count", cpus=1, memory="256M")
+    conf = host_section(attach="victim", log="warn") + linux_vm("victim", "count", cpus=1, memory="256M")
     for name, cmdline in attacks:
         conf += vm_section(name, kernel="hostile.elf", cmdline=cmdline, memory="64M", cpus=2,
                            **{"debug-exit": "yes", "autostart": "no"})

@@ -32,7 +32,7 @@ def free_pages(m):
 
 
 def test_two_run_while_a_third_comes_and_goes(machine):
-    conf = (host_section(attach="one") + linux_vm("one", "count", cpus=1, memory="256M") +
+    conf = (host_section(attach="one", log="warn") + linux_vm("one", "count", cpus=1, memory="256M") +
             linux_vm("two", "count", cpus=1, memory="256M") +
             linux_vm("three", "boot", cpus=2, memory="256M", autostart="no"))
     m = machine(conf, linux_files(), smp=2)
@@ -94,7 +94,7 @@ def test_thousand_rounds_lose_no_page(machine):
 def test_fair_shares(machine):
     """Two guests that burn one CPU get the same of it."""
     burn = "console=ttyS0 rv.test=count"
-    conf = host_section(attach="a")
+    conf = host_section(attach="a", log="warn")
     for name in ("a", "b"):
         conf += vm_section(name, kernel="vmlinuz", initrd="initrd.img", cmdline=burn,
                            memory="256M", cpus=1, affinity="0", autostart="yes")
