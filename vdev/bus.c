@@ -126,16 +126,34 @@ static bool port_access_valid(u16 port, u32 size)
 	return (size == 1 || size == 2 || size == 4) && port + size <= PORT_SPACE;
 }
 
-u32 vdev_bus_port_read(const struct vdev_bus *bus, u16 port, u32 size)
+/* One device takes the whole access at once: nearly every access is like that. Its range, or NULL. */
+static inline const struct vdev_range *simple_port(const struct vdev_bus *bus, u32 port, u32 size)
 {
-	const struct vdev_range *r = vdev_bus_find_port(bus, port, size);
+	const struct vdev_range *r;
 
-	if (likely(r && (size == 1 || size == 2 || size == 4)))
-		return (u32)range_read(r, port - r->base, size);
-	if (size == 1 || !port_access_valid(port, size))
-		return (u32)ones(size);
+	if (port >= VDEV_BUS_INDEXED || bus->port_index[port] == 0 || size > 4)
+		return NULL;
+	r = &bus->port[bus->port_index[port] - 1];
+	if (port - (u32)r->base + size > (u32)r->len || (r->width != 0 && size > r->width))
+		return NULL;
+	return r;
+}
 
+/* 0: no such access. */
+static const u32 port_mask[8] = { [1] = 0xff, [2] = 0xffff, [4] = 0xffffffff };
+
+static __attribute__((noinline)) u32 port_read_slowly(const struct vdev_bus *bus, u16 port, u32 size)
+{
+	const struct vdev_range *r;
 	u32 value = 0;
+
+	if (size == 1 && port < VDEV_BUS_INDEXED) /* nobody's: simple_port() would have found it */
+		return 0xFF;
+	if (!port_access_valid(port, size))
+		return (u32)ones(size);
+	r = vdev_bus_find_port(bus, port, size);
+	if (r)
+		return (u32)range_read(r, port - r->base, size);
 	for (u32 i = 0; i < size; i++) {
 		r = vdev_bus_find_port(bus, (u16)(port + i), 1);
 		value |= (r ? (u32)range_read(r, port + i - r->base, 1) : 0xFFU) << (i * 8);
@@ -143,22 +161,44 @@ u32 vdev_bus_port_read(const struct vdev_bus *bus, u16 port, u32 size)
 	return value;
 }
 
-void vdev_bus_port_write(const struct vdev_bus *bus, u16 port, u32 size, u32 value)
+u32 vdev_bus_port_read(const struct vdev_bus *bus, u16 port, u32 size)
 {
-	const struct vdev_range *r = vdev_bus_find_port(bus, port, size);
+	const struct vdev_range *r = simple_port(bus, port, size);
+	u32 mask = port_mask[size & 7];
 
-	if (likely(r && (size == 1 || size == 2 || size == 4))) {
+	if (unlikely(!r || mask == 0))
+		return port_read_slowly(bus, port, size);
+	return (u32)r->read(r->dev, port - r->base, size) & mask;
+}
+
+static __attribute__((noinline)) void port_write_slowly(const struct vdev_bus *bus, u16 port,
+							u32 size, u32 value)
+{
+	const struct vdev_range *r;
+
+	if ((size == 1 && port < VDEV_BUS_INDEXED) || !port_access_valid(port, size))
+		return;
+	r = vdev_bus_find_port(bus, port, size);
+	if (r) {
 		range_write(r, port - r->base, size, value);
 		return;
 	}
-	if (size == 1 || !port_access_valid(port, size))
-		return;
-
 	for (u32 i = 0; i < size; i++) {
 		r = vdev_bus_find_port(bus, (u16)(port + i), 1);
 		if (r)
 			range_write(r, port + i - r->base, 1, value >> (i * 8));
 	}
+}
+
+void vdev_bus_port_write(const struct vdev_bus *bus, u16 port, u32 size, u32 value)
+{
+	const struct vdev_range *r = simple_port(bus, port, size);
+	u32 mask = port_mask[size & 7];
+
+	if (unlikely(!r || mask == 0))
+		port_write_slowly(bus, port, size, value);
+	else
+		r->write(r->dev, port - r->base, size, value & mask);
 }
 
 u64 vdev_bus_mmio_read(const struct vdev_bus *bus, gpa_t gpa, u32 size)
