@@ -27,13 +27,17 @@ static u32 do_exit(u64 code, u64 info1, u64 info2)
 	return svm_exit(&mock.v, &mock.vmcb);
 }
 
+/* On a CPU that saves the next RIP and on one that does not. */
 static void dispatched_as(u64 code, u64 info1, enum vexit_kind kind)
 {
-	mock_setup(NULL);
-	do_exit(code, info1, 0);
-	assert_int_equal(mock.dispatched, 1);
-	assert_int_equal(mock.seen.kind, kind);
-	assert_int_equal(mock.v.exits[kind], 1);
+	for (u64 nrip = 0; nrip <= 0x1002; nrip += 0x1002) {
+		mock_setup(NULL);
+		mock.vmcb.nrip = nrip;
+		do_exit(code, info1, 0);
+		assert_int_equal(mock.dispatched, 1);
+		assert_int_equal(mock.seen.kind, kind);
+		assert_int_equal(mock.v.exits[kind], 1);
+	}
 }
 
 static void test_kinds(void **state)
@@ -259,6 +263,13 @@ static void test_advance_by_length(void **state)
 	mock.on_dispatch = emulated;
 	do_exit(0x400, 1UL << 32, 0);
 	assert_int_equal(mock.vmcb.rip, 0x1006);
+	svm.decode = false;
+	mock.on_dispatch = NULL;
+	set_code("\x8b\x0d\x00\x00\x00\x00\x90", 7);
+	mock.vmcb.rip = 0x1000;
+	do_exit(0x400, 1UL << 32, 0);
+	assert_int_equal(mock.vmcb.rip, 0x1006);
+	svm.decode = true;
 	/* Nobody knows: the decoder does. */
 	mock.on_dispatch = NULL;
 	set_code("\x8b\x0d\x00\x00\x00\x00\x90", 7);
