@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "arch/x86/svm/svm.h"
 #include "arch/x86/cpu.h"
+#include "arch/x86/mitigations.h"
 #include "arch/x86/msr.h"
 #include "arch/x86/percpu.h"
 #include "arch/x86/vcpu_state.h"
 #include "arch/x86/virt.h"
-#include "core/config.h"
 #include "core/errno.h"
 #include "core/log.h"
 #include "core/pmm.h"
@@ -102,7 +102,7 @@ static int svm_init(void)
 		log_err("svm: no memory for the port and MSR bitmaps (5 pages)");
 		return err;
 	}
-	svm.guarded = config.host.mitigations;
+	svm.guarded = mitigations.return_stack != 0;
 	log_info("svm: %u ASIDs, features 0x%x:%s%s%s%s%s%s", svm.asids, svm.features,
 		 svm.nrips ? " nrips" : "", svm.decode ? " decode-assists" : "",
 		 svm.clean != 0 ? " clean-bits" : "",

@@ -7,7 +7,6 @@
 #include "arch/x86/percpu.h"
 #include "arch/x86/vcpu_state.h"
 #include "arch/x86/virt.h"
-#include "core/config.h"
 #include "core/errno.h"
 #include "core/log.h"
 #include "core/pmm.h"
@@ -68,7 +67,7 @@ static int vmx_init(void)
 		log_err("vmx: no memory for the port and MSR bitmaps (3 pages)");
 		return err;
 	}
-	vmx.guarded = config.host.mitigations;
+	vmx.guarded = (mitigations.return_stack | mitigations.verw | mitigations.l1d_flush) != 0;
 	log_info("vmx: revision 0x%lx, pin 0x%x proc 0x%x proc2 0x%x exit 0x%x entry 0x%x:%s%s%s%s",
 		 vmx.basic & VMX_BASIC_REVISION, vmx.ctls.pin, vmx.ctls.proc, vmx.ctls.proc2,
 		 vmx.ctls.exit, vmx.ctls.entry, vmx.vpid ? " vpid" : "",
