@@ -1306,8 +1306,9 @@ static volatile u32 ap_ticks[64], ap_ids[64], ap_go, ap_nmis;
 static void ap_irq(struct frame *f)
 {
 	(void)f;
-	__atomic_add_fetch(&ticks, 1, __ATOMIC_SEQ_CST);
 	ap_ticks[apic_read(APIC_ID) >> 24 & 63]++;
+	/* Last: it is what the boot processor waits for. */
+	__atomic_add_fetch(&ticks, 1, __ATOMIC_SEQ_CST);
 	apic_eoi();
 }
 
