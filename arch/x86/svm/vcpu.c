@@ -96,7 +96,8 @@ static void reset_segments(struct vmcb *b)
 	b->ds = b->es = b->fs = b->gs = b->ss = reset_data;
 	b->gdtr = b->idtr = (struct vmcb_seg){ .limit = 0xffff };
 	b->ldtr = (struct vmcb_seg){ .attr = 0x82, .limit = 0xffff };
-	b->tr = (struct vmcb_seg){ .attr = 0x83, .limit = 0xffff };
+	/* A 32-bit TSS: not every CPU enters long mode with the 16-bit one of table 14-1. */
+	b->tr = (struct vmcb_seg){ .attr = 0x8b, .limit = 0xffff };
 	b->cpl = 0;
 }
 
