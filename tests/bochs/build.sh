@@ -58,7 +58,7 @@ say "configuring"
 ./configure --enable-cpu-level=6 --enable-x86-64 --enable-smp --enable-fpu --enable-a20-pin \
 	--enable-all-optimizations --enable-vmx=2 --enable-svm --enable-avx --enable-evex \
 	--enable-protection-keys --enable-memtype --enable-monitor-mwait --enable-pci \
-	--enable-iodebug --with-nogui --with-term --disable-docbook \
+	--enable-iodebug --with-nogui --disable-docbook \
 	>configure.log 2>&1 || { tail -20 configure.log >&2; die "configure failed"; }
 say "compiling with $jobs jobs (about 2 minutes on 2 cores)"
 make -j"$jobs" bochs >make.log 2>&1 ||
