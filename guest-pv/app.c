@@ -122,6 +122,7 @@ static uint64_t table_pt[512] __attribute__((aligned(4096)));
 #define FRAMES 16 /* an old one keeps its number long enough to be noticed */
 static uint64_t frames[FRAMES][512] __attribute__((aligned(4096)));
 static uint64_t flush_round, flush_stop;
+static uint64_t looks[PV_CPUS];
 static uint32_t stale;
 
 #define TEST_WINDOW 0x8000000000ull /* slot 1 of the PML4 */
@@ -129,6 +130,19 @@ static uint32_t stale;
 static uint64_t read_window(void)
 {
 	return *(volatile uint64_t *)TEST_WINDOW;
+}
+
+/* Until each reader has begun a look and ended it since. */
+static void wait_for_looks(const struct pv_cpu *self)
+{
+	static uint64_t before[PV_CPUS];
+	struct pv_cpuset set = others(self);
+
+	for (uint32_t i = pv_set_next(&set, 0); i < PV_CPUS; i = pv_set_next(&set, i + 1))
+		before[i] = __atomic_load_n(&looks[i], __ATOMIC_SEQ_CST);
+	for (uint32_t i = pv_set_next(&set, 0); i < PV_CPUS; i = pv_set_next(&set, i + 1))
+		while (__atomic_load_n(&looks[i], __ATOMIC_SEQ_CST) < before[i] + 2)
+			pvk_relax();
 }
 
 /* Readers: once a round's flush is announced as done, the old frame must not be seen. */
@@ -141,7 +155,7 @@ static void flush_work(struct pv_cpu *self)
 			/* Frames carry the round from which on they are mapped. */
 			if (read_window() < round)
 				__atomic_add_fetch(&stale, 1, __ATOMIC_SEQ_CST);
-			pvk_relax();
+			__atomic_add_fetch(&looks[self->number], 1, __ATOMIC_SEQ_CST);
 		}
 		return;
 	}
@@ -152,6 +166,7 @@ static void flush_work(struct pv_cpu *self)
 		__atomic_store_n(&table_pt[0], (uint64_t)frames[i % FRAMES] | 3, __ATOMIC_SEQ_CST);
 		self->flush(self, &set);
 		__atomic_store_n(&flush_round, i, __ATOMIC_SEQ_CST);
+		wait_for_looks(self);
 	}
 	__atomic_store_n(&flush_stop, 1, __ATOMIC_SEQ_CST);
 }
