@@ -9,6 +9,7 @@
 
 #include "core/config.h"
 #include "core/log.h"
+#include "core/pv.h"
 
 static char messages[65536];
 static struct vm_config vms[VM_MAX];
@@ -163,6 +164,11 @@ static const struct {
 	{ "policy = nodbg,foo", "words of nodbg, noks" },
 	{ "policy = 0x100000000", "a policy has 32 bits" },
 	{ "autostart = maybe", "use yes or no" },
+	{ "pv = clock", "use all, none, or words of" },
+	{ "pv = kvmclock,,steal", "use all, none, or words of" },
+	{ "pv =", "use all, none, or words of" },
+	{ "pv = kvmclock,all", "use all, none, or words of" },
+	{ "pv = ipi,tlb", "tlb needs steal" },
 	{ "colour = red", "ravelin.conf:3: 'colour': unknown key in [vm]; use kernel, initrd," },
 	{ "Cpus = 1", "'Cpus': unknown key in [vm]" },
 	{ "initrd = a b", "initrd = a b: a path has no spaces" },
@@ -338,13 +344,37 @@ static void test_fuzz(void **state)
 	}
 }
 
+/* What a VM is offered: everything, unless its section says otherwise. */
+static void test_pv(void **state)
+{
+	static const struct {
+		const char *text;
+		u32 pv;
+	} good[] = {
+		{ "", PV_ALL },
+		{ "pv = all\n", PV_ALL },
+		{ "pv = NONE\n", 0 },
+		{ "pv = kvmclock\n", PV_CLOCK },
+		{ "pv = tlb , steal,yield\n", PV_TLB | PV_STEAL | PV_YIELD },
+		{ "pv = unhalt,ipi,eoi\n", PV_UNHALT | PV_IPI | PV_EOI },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+		char text[128];
+
+		snprintf(text, sizeof(text), "[vm a]\nkernel = k\n%s", good[i].text);
+		assert_int_equal(parse(text), 0);
+		assert_int_equal(vms[0].pv, good[i].pv);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_full),	 cmocka_unit_test(test_defaults),
 		cmocka_unit_test(test_bad_vm),	 cmocka_unit_test(test_bad_text),
 		cmocka_unit_test(test_lengths),	 cmocka_unit_test(test_many),
-		cmocka_unit_test(test_fuzz),
+		cmocka_unit_test(test_fuzz),	 cmocka_unit_test(test_pv),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
