@@ -227,16 +227,29 @@ void sched_stats(u32 cpu, struct sched_stats *s)
 
 /* --- slices and timers ---------------------------------------------------------------------- */
 
+/*
+ * A notice that came after CPU 0 looked and before it took its next vCPU ends no
+ * guest mode: nothing more may come for a long time. That vCPU then gets a short
+ * slice; not none, or a neighbour that prints without end would keep it out.
+ */
+#define SCHED_NOTIFIED_US 500U
+
+static bool notified(struct run_queue *q)
+{
+	return __atomic_load_n(&q->notified, __ATOMIC_SEQ_CST);
+}
+
 /* When the scheduler wants the CPU back from its current vCPU, 0 for never. Interrupts off. */
 static u64 slice_deadline(struct run_queue *q)
 {
+	bool noticed = notified(q);
+
 	if (q->current == NULL)
 		return 0;
-	if (q->waiting == 0) {
+	if (q->waiting == 0 && !noticed)
 		q->slice_end = 0;
-	} else if (q->slice_end == 0) {
-		q->slice_end = rdtsc() + SCHED_SLICE_US * tsc_khz / 1000;
-	}
+	else if (q->slice_end == 0)
+		q->slice_end = rdtsc() + (noticed ? SCHED_NOTIFIED_US : SCHED_SLICE_US) * tsc_khz / 1000;
 	return q->slice_end;
 }
 
@@ -288,7 +301,7 @@ static void check_slice(struct run_queue *q)
 	if (v == NULL || q->slice_end == 0 || rdtsc() < q->slice_end)
 		return;
 	q->slice_end = 0;
-	if (q->waiting != 0)
+	if (q->waiting != 0 || notified(q))
 		__atomic_or_fetch(&v->hazards, HAZ_RESCHED, __ATOMIC_RELEASE);
 }
 
