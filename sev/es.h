@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef RAVELIN_SEV_ES_H
+#define RAVELIN_SEV_ES_H
+
+#include "core/vm.h"
+#include "sev/sev.h"
+
+/*
+ * What an SEV-ES guest has beyond a plain one. Its registers are in an encrypted
+ * page (the VMSA) that only the CPU reads; v->trap_protected is set, v->gpr[]
+ * holds nothing but what the guest has put in its GHCB for the exit in hand.
+ */
+
+/* GHCB protocol versions that are spoken (GHCB specification, 2.3.1). */
+#define GHCB_VERSION_MIN 1U
+#define GHCB_VERSION_MAX 2U
+
+/* Why a vCPU waits in AP reset hold, and where the answer goes. */
+enum es_hold {
+	ES_HOLD_NONE,
+	ES_HOLD_GHCB, /* event 0x80000004: SW_EXITINFO2 of the GHCB */
+	ES_HOLD_MSR   /* MSR protocol 0x006: answered with 0x007 */
+};
+
+struct es_vcpu {
+	u64 *ghcb_msr;     /* the guest's MSR C001_0130: VMCB offset 0x0A0 */
+	struct ghcb *copy; /* a page of the hypervisor's: the one copy of the GHCB that is looked at */
+	u8 hold;           /* enum es_hold */
+	u8 wake;           /* with hold: 0 nothing came yet, 1 woken, 2 woken by a start-up IPI */
+	gpa_t hold_ghcb;   /* ES_HOLD_GHCB: the page to answer in */
+	u32 version;       /* that the guest's GHCB named, 0: none yet */
+
+	/* Known from the write traps alone (APM vol. 2, 15.35.10). */
+	u64 efer, cr0, cr4;
+	u8 cr8;
+
+	bool nmi_masked;   /* from an NMI's injection to the guest's NMI_COMPLETE */
+	paddr_t vmsa;      /* encrypted; 0: none */
+	u64 events[32];    /* GHCB events and MSR requests by kind, for `vm stats` */
+};
+
+struct es_vm {
+	struct sev_guest guest;
+	gpa_t ap_jump_table; /* as the guest stored it, 0: none */
+	u32 min_version;     /* offered to the guest, GHCB_VERSION_MIN by default */
+	u8 measure[PSP_MEASURE_SIZE];
+	bool measured;
+};
+
+#endif
