@@ -43,8 +43,4 @@ int es_plan_add(struct vm *vm, struct es_plan *p, gpa_t gpa, u64 size);
 int es_plan_firmware(struct loader *l, struct es_plan *p);
 int es_plan_flat(struct loader *l, struct es_plan *p);
 
-/* All of it: plan, LAUNCH_START ... LAUNCH_FINISH. On error nothing is left but, when the
- * processor refuses the end too, vm->es->guest. Logged. */
-int es_launch(struct vm *vm);
-
 #endif

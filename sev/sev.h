@@ -76,6 +76,8 @@ struct sev_asid_count {
 };
 struct sev_asid_count sev_asid_count(bool es);
 
+/* WBINVD on every CPU. Interrupts on. */
+void sev_wbinvd(void);
 /* WBINVD on every CPU, then DF_FLUSH. Under the lock: no DEACTIVATE comes between. */
 int sev_flush(void);
 
