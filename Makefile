@@ -73,7 +73,7 @@ $(O)/%.o: %.c Makefile | $(OFFSETS)
 $(O)/%.asm.o: %.asm Makefile $(OFFSETS)
 	@mkdir -p $(@D)
 	@echo "  NASM  $<"
-	@$(NASM) -f elf64 -g -F dwarf --reproducible -Werror -I. -I$(O)/ -I$(O)/$(<D)/ -I$(<D)/ \
+	@$(NASM) -f elf64 -g -F dwarf --reproducible -Werror $(EXTRA_ASFLAGS) -I. -I$(O)/ -I$(O)/$(<D)/ -I$(<D)/ \
 		-MD $(@:.o=.d) -MP -MT $@ $< -o $@
 	@$(OBJCOPY) --strip-debug $@
 
@@ -116,6 +116,12 @@ $(O)/ravelin.elf: $(O)/ravelin.debug
 check-size: $(O)/ravelin.elf
 	@size=$$(stat -c %s $<); test $$size -le $(IMAGE_LIMIT) || \
 		{ echo "error: $< has $$size bytes, limit $(IMAGE_LIMIT)"; exit 1; }
+
+# The same with deliberate mistakes to choose from, for tests: sev/es_hooks.h. Never shipped.
+.PHONY: es-hooks
+es-hooks:
+	@$(MAKE) --no-print-directory O=$(O)/hooks EXTRA_CFLAGS=-DES_TEST_HOOKS \
+		EXTRA_ASFLAGS=-DES_TEST_HOOKS IMAGE_LIMIT=1000000 $(O)/hooks/ravelin.elf
 
 # --- the UEFI application ----------------------------------------------------------------------
 

@@ -47,7 +47,6 @@ struct es_vm {
 	gpa_t ap_jump_table; /* as the guest stored it, 0: none */
 	u32 min_version;     /* offered to the guest, GHCB_VERSION_MIN by default */
 	u8 measure[PSP_MEASURE_SIZE];
-	bool measured;
 	u8 last[CPU_MAX];    /* vCPU that ran last on each CPU, plus 1; 0: none since the launch */
 
 	/* The VM is gone and the processor would not end its guest: what the guest still has. */

@@ -10,4 +10,10 @@ struct vmsa;
 void es_enter(paddr_t vmcb_pa, struct vmsa *host);
 void es_enter_guarded(paddr_t vmcb_pa, struct vmsa *host);
 
+#ifdef ES_TEST_HOOKS
+void es_enter_skip_r13(paddr_t vmcb_pa, struct vmsa *host);
+u64 es_enter_checked(paddr_t vmcb_pa, struct vmsa *host, const u64 pattern[6],
+		     void (*enter)(paddr_t vmcb_pa, struct vmsa *host));
+#endif
+
 #endif

@@ -79,6 +79,10 @@ static void inject_nmi(struct vcpu *v, struct vmcb *b)
 		return;
 	}
 	b->eventinj = VMCB_EVENT_VALID | VMCB_EVENT_NMI | VEC_NMI;
+	if (es_hook(ES_HOOK_SOFT_INT))
+		b->eventinj = VMCB_EVENT_VALID | VMCB_EVENT_SOFT | 0x80;
+	if (es_hook(ES_HOOK_VECTOR3))
+		b->eventinj = VMCB_EVENT_VALID | VMCB_EVENT_EXCEPTION | 3;
 	v->es->nmi_masked = true;
 	/* What still waits comes back with the guest's word. */
 	vcpu_hazard_clear(v, HAZ_NMI);
@@ -171,6 +175,8 @@ static u32 trap(struct vcpu *v, struct vmcb *b)
 		break;
 	case SVM_EXIT_CR0_TRAP:
 		v->es->cr0 = value;
+		if (es_hook(ES_HOOK_CR0))
+			vmcb_set_cr0(b, value ^ CR0_WP);
 		break;
 	case SVM_EXIT_CR0_TRAP + 4:
 		v->es->cr4 = value;
@@ -247,6 +253,8 @@ static __attribute__((noinline)) u32 other_exit(struct vcpu *v, struct vmcb *b)
 	case SVM_EXIT_EXCP_MC:
 		return dispatch(v, VEXIT_MCE);
 	case SVM_EXIT_SHUTDOWN: /* nothing of it can be used again: 15.35.8 */
+		if (es_hook(ES_HOOK_AFTER_SHUTDOWN) && v->es->npf_count++ < 3)
+			return VRESULT_RETRY;
 		return dispatch(v, VEXIT_SHUTDOWN);
 	default:
 		break;
@@ -301,6 +309,18 @@ static struct vmsa *fill_host_save(paddr_t hsave)
 	return s;
 }
 
+static inline void enter(paddr_t vmcb_pa, struct vmsa *host)
+{
+#ifdef ES_TEST_HOOKS
+	es_hook_enter(vmcb_pa, host);
+#else
+	if (svm.guarded)
+		es_enter_guarded(vmcb_pa, host);
+	else
+		es_enter(vmcb_pa, host);
+#endif
+}
+
 void es_run(struct vcpu *v)
 {
 	struct svm_vcpu *sv = svm_vcpu(v);
@@ -314,7 +334,7 @@ void es_run(struct vcpu *v)
 	/* The ASID is the VM's: another vCPU's translations are not for this one. */
 	if (*last != v->id + 1) {
 		*last = (u8)(v->id + 1);
-		sv->flush = true;
+		sv->flush = !es_hook(ES_HOOK_NO_FLUSH);
 	}
 	svm_asid_load(v);
 	svm_pause_intercept(sv->vmcb, true);
@@ -325,10 +345,7 @@ void es_run(struct vcpu *v)
 	do {
 		if (__atomic_load_n(&v->hazards, __ATOMIC_ACQUIRE) != 0 && prepare(v, sv->vmcb) != 0)
 			break;
-		if (svm.guarded)
-			es_enter_guarded(sv->vmcb_pa, host);
-		else
-			es_enter(sv->vmcb_pa, host);
+		enter(sv->vmcb_pa, host);
 	} while (handle_exit(v, sv->vmcb) == 0);
 	svm_stgi();
 }

@@ -6,6 +6,7 @@
 #include "core/log.h"
 #include "core/pmm.h"
 #include "core/string.h"
+#include "sev/es_hooks.h"
 
 /* What an SEV-ES guest is beside a plain VM, from its creation to its end. */
 
@@ -67,7 +68,7 @@ int es_vm_create(struct vm *vm)
 	if (vm->es == NULL)
 		return -ENOMEM;
 	str_copy(vm->es->name, vm->name, sizeof(vm->es->name));
-	vm->es->min_version = GHCB_VERSION_MIN;
+	vm->es->min_version = es_hook(ES_HOOK_VERSION3) ? 3 : GHCB_VERSION_MIN;
 	return 0;
 }
 
@@ -97,7 +98,7 @@ int es_vm_map(struct vm *vm)
 	struct pt_walk w;
 	int err = 0;
 
-	if (vm->es == NULL)
+	if (vm->es == NULL || es_hook(ES_HOOK_NO_HOLES))
 		return 0;
 	if (bit == 0) {
 		log_err("vm %s: this CPU has no reserved address bit to mark devices with", vm->name);

@@ -4,9 +4,9 @@
 #include "core/errno.h"
 #include "core/log.h"
 #include "core/pmm.h"
-#include "core/printf.h"
 #include "core/string.h"
 #include "sev/es.h"
+#include "sev/es_hooks.h"
 #include "sev/vmsa.h"
 
 /* A launch under way. */
@@ -158,6 +158,8 @@ static int encrypt_vmsas(struct launch *x)
 		else
 			vmsa_reset(s, signature, i != 0 && p->ap_reset != 0 ? p->ap_reset :
 				   0xfffffff0U);
+		if (es_hook(ES_HOOK_VMSA_BYTE))
+			s->r8_15[0] ^= 1;
 		v->es->cr0 = s->cr0;
 		v->es->cr4 = s->cr4;
 		err = sev_guest_vmsa(&vm->es->guest, v->es->vmsa);
@@ -169,12 +171,10 @@ static int encrypt_vmsas(struct launch *x)
 
 static void log_measure(const struct vm *vm)
 {
-	const u8 *m = vm->es->measure;
-	char hex[2 * PSP_MEASURE_SIZE + 1];
+	char text[2 * PSP_MEASURE_SIZE + 1];
 
-	for (u32 i = 0; i < PSP_MEASURE_SIZE; i++)
-		snprintf(hex + 2 * i, 3, "%02x", m[i]);
-	log_info("vm %s: launch measurement %.64s nonce %s", vm->name, hex, hex + 64);
+	sev_measure_text(vm->es->measure, text);
+	log_info("vm %s: launch measurement %.64s nonce %s", vm->name, text, text + 64);
 }
 
 static int measure(struct launch *x)
@@ -182,9 +182,10 @@ static int measure(struct launch *x)
 	struct vm *vm = x->l.vm;
 	int err = sev_guest_measure(&vm->es->guest, vm->es->measure);
 
-	vm->es->measured = err == 0;
-	if (err == 0)
+	if (err == 0) {
+		vm->es->guest.measure = vm->es->measure;
 		log_measure(vm);
+	}
 	return err;
 }
 
@@ -219,6 +220,8 @@ static int start(struct launch *x)
 static int finish(struct launch *x)
 {
 	sev_wbinvd();
+	if (es_hook(ES_HOOK_NO_FINISH))
+		return 0;
 	return sev_guest_finish(&x->l.vm->es->guest);
 }
 
@@ -255,7 +258,6 @@ int es_launch(struct vm *vm)
 		return err;
 	memset(&x, 0, sizeof(x));
 	x.l.vm = vm;
-	es->measured = false;
 	es->ap_jump_table = 0;
 	memset(es->last, 0, sizeof(es->last));
 	err = run_steps(&x);
@@ -267,5 +269,6 @@ int es_launch(struct vm *vm)
 	}
 	for (u32 i = 0; i < vm->vcpus; i++)
 		svm_vcpu(vm->vcpu[i])->fixed_asid = es->guest.asid;
+	es_hook_launched(vm);
 	return 0;
 }
