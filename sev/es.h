@@ -79,6 +79,8 @@ void es_vcpu_reset(struct vcpu *v);
 /* VREG_CR0, _CR4, _EFER as the traps told, what the control block shows; -EACCES for the rest. */
 int es_get_reg(struct vcpu *v, enum vreg reg, u64 *value);
 int es_set_reg(struct vcpu *v, enum vreg reg, u64 value);
+/* For a person: "protected", and what the traps told. */
+void es_print_regs(const struct vcpu *v);
 /* HAZ_INIT and HAZ_SIPI bits that arrived; own CPU, v not in its loop. */
 void es_startup_events(struct vcpu *v, u32 hazards);
 
