@@ -15,6 +15,8 @@
 /* GHCB protocol versions that are spoken (GHCB specification, 2.3.1). */
 #define GHCB_VERSION_MIN 1U
 #define GHCB_VERSION_MAX 2U
+#define GHCB_BUFFER_SIZE 2032U /* the page's shared buffer */
+#define ES_EVENTS 40           /* counters; sev/ghcb_page.h says what of */
 
 /* Why a vCPU waits in AP reset hold, and where the answer goes. */
 enum es_hold {
@@ -39,7 +41,12 @@ struct es_vcpu {
 	u32 npf_count;     /* how often in a row */
 	bool nmi_masked;   /* from an NMI's injection to the guest's NMI_COMPLETE */
 	paddr_t vmsa;      /* encrypted; 0: none */
-	u64 events[32];    /* GHCB events and MSR requests by kind, for `vm stats` */
+	u64 events[ES_EVENTS]; /* GHCB events and MSR requests by kind, for `vm stats` */
+
+	/* sev/ghcb*.c */
+	gpa_t page_gpa;    /* the GHCB used last, 0: none, */
+	struct ghcb *page; /* and where it is: guest RAM never moves */
+	u64 dr7;           /* as the guest says; no use is made of it */
 };
 
 struct es_vm {
