@@ -95,7 +95,5 @@ void es_startup_events(struct vcpu *v, u32 hazards);
 
 /* virt->run() of an SEV-ES vCPU. */
 void es_run(struct vcpu *v);
-/* The guest is ready for its next NMI. Own CPU. */
-void es_nmi_complete(struct vcpu *v);
 
 #endif

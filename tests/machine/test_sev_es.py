@@ -5,8 +5,6 @@ The checkers of the emulator end it at the first violation (fatal=on); caches ar
 over keys (coherent=off).
 """
 
-import hashlib
-import hmac
 import re
 import struct
 
@@ -169,7 +167,7 @@ def test_row11_impossible_exit(guests):
     m = guests({"a": (79,), "b": (0,)})
     m.run_guest("a", end="es: ready")
     m.qmp("qom-set", path=es.SEV, property="inject-exit-code", value=0x72)
-    m.expect_state("a", "crashed")
+    es.wait_state(m, "a", "crashed")
     assert "unexpected exit (exit code 0x72 CPUID" in m.command("log dmesg")
     m.qmp("qom-set", path=es.SEV, property="inject-exit-code", value=-1)
     run(m, "b")
@@ -183,7 +181,7 @@ def test_row16_termination(guests):
     """P: the reason in the log, the VM gone, its resources back."""
     m = guests({"a": (16, 1, 0x42)})
     m.command("vm start a")
-    m.expect_state("a", "crashed")
+    es.wait_state(m, "a", "crashed")
     assert re.search(r"set 1\b.*0x42", m.command("vm list"))
     assert es.count(m, "vmrun-es") > 0
     es.clean(m)
@@ -194,7 +192,7 @@ def test_row16_other_cpu_in_the_guest(guests):
     m = guests({"a": (16, 1, 0x42, 1, {"cpus": 2})})
     for _ in range(10):
         m.command("vm start a")
-        m.expect_state("a", "crashed")
+        es.wait_state(m, "a", "crashed")
     es.clean(m)
     assert re.search(r"DEACTIVATE +10 sent +0 failed", m.command("psp"))
 
@@ -296,7 +294,7 @@ def test_row26_vector_registers(guests):
     for name in ("a", "b", "plain"):
         m.command(f"vm start {name}")
     for name in ("a", "b", "plain"):
-        m.expect_state(name, "off", 300)
+        es.wait_state(m, name, "off", 300)
     for name in ("a", "b"):
         assert re.search(rf"^{name} +off .*debug exit", m.command("vm list"), re.M)
         assert f"vm {name}: debug exit with code 0" in m.command("log dmesg")
@@ -336,13 +334,13 @@ def test_row28_rip(guests):
 def test_row29_nmi(guests):
     """P: three in a row; never nested, each only after the guest has completed the last."""
     m = guests({"a": (29,)})
-    m.line("vm start a")
-    m.line("vm console a")
-    m.expect("es: ready", 60)
-    m.shell()
+    m.run_guest("a", end="es: ready")
     for _ in range(3):
         m.command("vm nmi a")
-    out = m.attached_until("a", r"is off|has crashed")
+    m.line("vm console a")
+    m.expect(r"^\[a: (is off|has crashed)\]", 120)
+    out = m.text
+    m.shell()
     assert "FAIL" not in out and re.search(r"es: [23] NMIs", out), out
     es.clean(m)
 
@@ -350,13 +348,13 @@ def test_row29_nmi(guests):
 def test_row29_never_complete(guests):
     """N: without the completion no other NMI comes, and interrupts flow."""
     m = guests({"a": (29, 1)})
-    m.line("vm start a")
-    m.line("vm console a")
-    m.expect("es: ready", 60)
-    m.shell()
+    m.run_guest("a", end="es: ready")
     for _ in range(3):
         m.command("vm nmi a")
-    out = m.attached_until("a", r"is off|has crashed")
+    m.line("vm console a")
+    m.expect(r"^\[a: (is off|has crashed)\]", 120)
+    out = m.text
+    m.shell()
     assert "FAIL" not in out and "es: 1 NMIs" in out, out
 
 
@@ -366,7 +364,7 @@ def test_row29_illegal_injection(broken, hook):
     m = broken({"a": (79,)}, hook)
     m.run_guest("a", end="es: ready")
     m.command("vm nmi a")
-    m.expect_state("a", "crashed")
+    es.wait_state(m, "a", "crashed")
     assert "VMRUN refused the guest's state" in m.command("vm list")
     es.clean(m)
 
@@ -395,7 +393,7 @@ def test_row32_bad_vmsa_address(broken, hook):
     """N: refused by VMRUN, the VM ends. P: test_es_vcpu.c has the whole control block."""
     m = broken({"a": (0,)}, hook)
     m.command("vm start a")
-    m.expect_state("a", "crashed")
+    es.wait_state(m, "a", "crashed")
     assert "VMRUN refused the guest's state" in m.command("vm list")
     m.command("eshook")
     m.command("vm destroy a")
@@ -443,7 +441,7 @@ def test_row35_not_finished(broken):
     """N: VMRUN before LAUNCH_FINISH."""
     m = broken({"a": (0,)}, "no-finish")
     m.command("vm start a")
-    m.expect_state("a", "crashed")
+    es.wait_state(m, "a", "crashed")
     assert "VMRUN refused" in m.command("vm list")
     es.clean(m)
 
@@ -453,7 +451,7 @@ def test_row35_vmsa_tampered(guests):
     m = guests({"a": (79,)})
     m.run_guest("a", end="es: ready")
     m.qmp("qom-set", path=es.SEV, property="inject-vmsa-flip", value=0x178 * 8)
-    m.expect_state("a", "crashed")
+    es.wait_state(m, "a", "crashed")
     assert "VMRUN refused" in m.command("vm list")
     es.clean(m)
 
@@ -534,8 +532,7 @@ def test_host_side_view(guests, tmp_path):
     m = guests({"a": (8,)})
     m.run_guest("a", end="es: hidden")
     dump = es.dump(m, tmp_path / "ram")
-    assert b"ShareDMarker" * 4 in dump or b"SharedMarker" * 4 in dump or b"ShAREDmARKER" in dump \
-        or b"ShAREDMARKER" in dump or b"SHAREDMARKER".swapcase() * 1 in dump
+    assert b"SharedMarker" * 4 in dump
     assert b"PrivateMarker" not in dump
-    assert bytes.fromhex("01e7c25e00e7c25e") not in dump
+    assert struct.pack("<Q", 0x5ec2e7005ec2e701) not in dump
     assert "violation" not in m.errors()
