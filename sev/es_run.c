@@ -160,19 +160,24 @@ static void cr8_written(struct vcpu *v, struct vmcb *b, u64 value)
 /* The register has the new value already, and it cannot be changed (APM vol. 2, 15.35.10). */
 static u32 trap(struct vcpu *v, struct vmcb *b)
 {
+	struct es_vcpu *es = v->es;
 	u64 value = b->exitinfo1;
 
 	switch (b->exitcode) {
 	case SVM_EXIT_EFER_TRAP:
-		v->es->efer = value & ~EFER_SVME;
+		es->efer = value & ~EFER_SVME;
 		break;
 	case SVM_EXIT_CR0_TRAP:
-		v->es->cr0 = value;
+		es->cr0 = value;
+		/* LMA follows without a write. */
+		es->efer &= ~EFER_LMA;
+		if ((value & CR0_PG) != 0 && (es->efer & EFER_LME) != 0)
+			es->efer |= EFER_LMA;
 		if (es_hook(ES_HOOK_CR0))
 			vmcb_set_cr0(b, value ^ CR0_WP);
 		break;
 	case SVM_EXIT_CR0_TRAP + 4:
-		v->es->cr4 = value;
+		es->cr4 = value;
 		break;
 	default:
 		cr8_written(v, b, value);

@@ -48,7 +48,7 @@ def hooks_image():
 
 
 def start(machine, guests, directory, memory="", psp="", extra_sections="", files=None,
-          log="info", host=None, fatal=True, **kw):
+          log="warn", host=None, fatal=True, **kw):
     """A machine whose VMs are SEV-ES guests: {name: (test, args..., {keys})}."""
     conf = host_section(log=log, **(host or {})) + extra_sections
     files = dict(files or {})

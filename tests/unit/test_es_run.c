@@ -206,6 +206,11 @@ static void test_row21_efer(void **state)
 {
 	RUN({ 0x8f, 0x1d01, 0, 0, 0 });
 	assert_int_equal(es.efer, 0xd01); /* without SVME */
+	/* LMA comes and goes with paging, which is no write to EFER. */
+	RUN({ 0x8f, 0x1901, 0, 0, 0 }, { 0x90, 0x80000011, 0, 0, 0 });
+	assert_int_equal(es.efer, 0xd01);
+	RUN({ 0x90, 0x11, 0, 0, 0 });
+	assert_int_equal(es.efer, 0x901);
 }
 
 static void test_row22_cr0(void **state)
