@@ -433,14 +433,18 @@ static inline u32 serve(struct vcpu *v, struct ghcb_call *c, u32 *kind)
 	return rows[*kind].serve(v, c);
 }
 
-static u32 page_request(struct vcpu *v, gpa_t gpa)
+static __attribute__((noinline)) u32 page_request(struct vcpu *v, gpa_t gpa)
 {
 	struct es_vcpu *es = v->es;
-	struct ghcb_call c = { .page = page_at(v, gpa), .copy = es->copy, .gpa = gpa };
 	u32 result, kind;
+	struct ghcb_call c;
 
+	c.page = page_at(v, gpa);
 	if (unlikely(c.page == NULL))
 		return no_page(v, gpa);
+	c.copy = es->copy;
+	c.gpa = gpa;
+	c.out1 = c.out2 = 0;
 	copy_in(c.copy, c.page);
 	es->version = c.copy->protocol_version;
 	c.info1 = ghcb_get(c.copy, sw_exitinfo1);
@@ -457,6 +461,43 @@ static u32 page_request(struct vcpu *v, gpa_t gpa)
 	return result & VRESULT_LEAVE;
 }
 
+/*
+ * The most frequent request in a few instructions: a CPUID leaf whose answer is
+ * in core's table, with nothing wrong about it. Each field is read once here,
+ * too; when this is not such a request, nothing has been done, and the copy is
+ * the first that counts.
+ */
+static inline bool cpuid_fast(struct vcpu *v, gpa_t gpa)
+{
+	struct es_vcpu *es = v->es;
+	volatile struct ghcb *g = es->page;
+	const u64 need1 = (u64)(EVENT | RCX) << SHIFT;
+	const struct cpuid_entry *e;
+	u32 version;
+
+	if (unlikely(gpa != es->page_gpa || gpa == 0 || trace_flags != 0))
+		return false;
+	if (g->sw_exitcode != rows[GHCB_CPUID].code || (need1 & ~g->valid_bitmap[1]) != 0 ||
+	    (g->valid_bitmap[0] & GHCB_V0(rax)) == 0)
+		return false;
+	version = g->protocol_version;
+	e = cpuid_static(&v->cpuid, (u32)g->rax);
+	if (unlikely(e == NULL || g->ghcb_usage != 0 || version > GHCB_VERSION_MAX))
+		return false;
+	es->version = version;
+	es->events[GHCB_CPUID]++;
+	v->exits[VEXIT_CPUID]++;
+	g->rax = e->eax;
+	g->rbx = e->ebx;
+	g->rcx = e->ecx;
+	g->rdx = e->edx;
+	g->sw_exitinfo1 = GHCB_OK;
+	g->sw_exitinfo2 = 0;
+	g->valid_bitmap[0] = GHCB_V0(rax);
+	g->valid_bitmap[1] = (u64)(RBX | RCX | RDX) << SHIFT | INFO;
+	return true;
+}
+
 /* --- the interface ------------------------------------------------------------------------------ */
 
 u32 ghcb_vmgexit(struct vcpu *v)
@@ -465,6 +506,8 @@ u32 ghcb_vmgexit(struct vcpu *v)
 
 	if (unlikely((msr & ~PAGE_MASK) != 0))
 		return ghcb_msr_request(v, msr);
+	if (likely(cpuid_fast(v, msr)))
+		return VRESULT_RETRY;
 	return page_request(v, msr);
 }
 
