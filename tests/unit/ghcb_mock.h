@@ -95,20 +95,17 @@ void *vm_ram_ptr(struct vm *vm, gpa_t gpa, size_t *len, bool write)
 
 static int copy_ram(gpa_t gpa, u8 *buf, size_t len, bool write)
 {
-	for (size_t i = 0; i < len; i++) {
-		size_t one = 1;
-
-		if (vm_ram_ptr(&mock_vm, gpa + i, &one, write) == NULL)
+	for (size_t done = 0, part; done < len; done += part) {
+		part = len - done;
+		if (vm_ram_ptr(&mock_vm, gpa + done, &part, write) == NULL)
 			return -EFAULT;
 	}
-	for (size_t i = 0; i < len; i++) {
-		size_t one = 1;
-		u8 *p = vm_ram_ptr(&mock_vm, gpa + i, &one, write);
+	for (size_t done = 0, part; done < len; done += part) {
+		u8 *p;
 
-		if (write)
-			*p = buf[i];
-		else
-			buf[i] = *p;
+		part = len - done;
+		p = vm_ram_ptr(&mock_vm, gpa + done, &part, write);
+		memcpy(write ? p : buf + done, write ? buf + done : p, part);
 	}
 	return 0;
 }

@@ -1,11 +1,22 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-// sources: sev/ghcb.c sev/ghcb_msr.c sev/ghcb_io.c core/dispatch.c core/cpuid.c core/msr.c core/hypercall.c
+// sources: sev/ghcb.c sev/ghcb_msr.c sev/ghcb_io.c sev/ghcb_stats.c core/dispatch.c core/cpuid.c core/msr.c core/hypercall.c
 /*
  * The GHCB protocol against its specification: layout, what each event needs
  * and answers, errors, and that nothing is read twice. Layouts, codes and
  * formats are the specification's, written out here as numbers.
  */
 #include "tests/unit/ghcb_mock.h"
+
+static char printed[4096];
+void log_printf(const char *fmt, ...)
+{
+	size_t used = strlen(printed);
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(printed + used, sizeof(printed) - used, fmt, ap);
+	va_end(ap);
+}
 
 /* --- the page ----------------------------------------------------------------------------------- */
 
@@ -1239,6 +1250,25 @@ static void counters(void **state)
 	assert_int_equal(mock_es.events[GHCB_MSR_FEATURES], 1);
 }
 
+static void counters_have_names(void **state)
+{
+	for (u32 i = 0; i < GHCB_KINDS; i++) {
+		assert_non_null(ghcb_kind_name(i));
+		for (u32 k = 0; k < i; k++)
+			assert_string_not_equal(ghcb_kind_name(i), ghcb_kind_name(k));
+	}
+	assert_string_equal(ghcb_kind_name(GHCB_KINDS), "?");
+	printed[0] = '\0';
+	mock_es.events[GHCB_CPUID] = 17;
+	mock_es.events[GHCB_MSR_UNKNOWN] = 4;
+	ghcb_stats(&mock_vm, 1, 2);
+	assert_string_equal(printed, "    ghcb cpuid                    17\n"
+				     "    ghcb msr:unknown               4\n");
+	printed[0] = '\0';
+	ghcb_stats(&mock_plain_vm, 1, 2);
+	assert_string_equal(printed, "");
+}
+
 /* The page that was used last is not used for another address, nor after a reset. */
 static void another_page(void **state)
 {
@@ -1312,6 +1342,7 @@ int main(void)
 		T(row18_mmio_refused),
 		T(row18_mmio_scratch),
 		T(counters),
+		T(counters_have_names),
 		T(another_page),
 	};
 
