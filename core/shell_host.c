@@ -182,6 +182,13 @@ static void show_vm(const struct vm_config *c)
 	log_printf("sev = %s\n", c->sev == SEV_ES ? "es" : "off");
 	if (c->policy)
 		log_printf("policy = 0x%x\n", c->policy);
+	show_text("sev-loader", c->sev_loader);
+	show_text("sev-cert", c->sev_cert);
+	show_text("sev-session", c->sev_session);
+	show_text("sev-secret-header", c->sev_secret_header);
+	show_text("sev-secret", c->sev_secret);
+	if (c->sev_secret_gpa)
+		log_printf("sev-secret-gpa = 0x%lx\n", (unsigned long)c->sev_secret_gpa);
 	log_printf("autostart = %s\n", c->autostart ? "yes" : "no");
 	if (c->debug_exit)
 		log_printf("debug-exit = yes\n");

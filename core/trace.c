@@ -135,6 +135,7 @@ const char *trace_kind_name(u32 kind)
 	static const char *const name[TRACE_KINDS] = {
 		[TRACE_EXIT] = "exit", [TRACE_ENTER] = "enter", [TRACE_INJECT] = "inject",
 		[TRACE_IRQ] = "irq",   [TRACE_SCHED] = "sched", [TRACE_VM] = "vm",
+		[TRACE_ES_TRAP] = "trap",
 		[TRACE_VMGEXIT] = "vmgexit", [TRACE_GHCB_MSR] = "ghcb-msr",
 	};
 
