@@ -63,7 +63,6 @@ static void set_intercepts(struct vmcb *b)
 			   VMCB_I3_VINTR);
 	b->intercept4 = (b->intercept4 & ~VMCB_I4_XSETBV) | VMCB_I4_EFER_TRAP |
 			VMCB_I4_CR_TRAP(0) | VMCB_I4_CR_TRAP(4) | VMCB_I4_CR_TRAP(8);
-	es_hook_intercepts(b);
 }
 
 int es_vcpu_init(struct vcpu *v)
@@ -91,6 +90,7 @@ int es_vcpu_init(struct vcpu *v)
 	b->np_control = VMCB_NP_ENABLE | VMCB_SEV_ENABLE | VMCB_SEV_ES_ENABLE;
 	b->lbr_control = VMCB_LBR_ENABLE; /* SEV-ES guests need it: APM vol. 2, 15.35.2 */
 	b->vmsa_pa = vmsa;                /* plain address: the CPU knows that it is encrypted */
+	es_hook_intercepts(b);
 	return 0;
 }
 

@@ -186,7 +186,7 @@ static void hide(void)
 	marker(private_page, "pRIVATEmARKER");
 	marker((char *)SHARED_FREE, "sHAREDmARKER");
 	print("es: hidden\n");
-	__asm__ volatile("mov $0x5ec2e7005ec2e701, %%r8\n\tmov %%r8, %%r9\n\tmov %%r8, %%r12\n\t"
+	__asm__ volatile("mov $~0x5ec2e7005ec2e701, %%r8\n\tnot %%r8\n\tmov %%r8, %%r9\n\tmov %%r8, %%r12\n\t"
 			 "mov %%r8, %%r15\n\tmovq %%r8, %%xmm3\n\tpunpcklqdq %%xmm3, %%xmm3\n"
 			 "1:\thlt\n\tjmp 1b" : : : "r8", "r9", "r12", "r15", "memory");
 }

@@ -309,7 +309,7 @@ def test_row26_reset_after_exit(guests):
     m = guests({"a": (8,)}, smp=1)
     m.run_guest("a", end="es: hidden")
     text = es.registers(m)
-    assert "XMM03" in text
+    assert "YMM03=0000000000000000 0000000000000000 0000000000000000 0000000000000000" in text
     assert "5ec2e7005ec2e701" not in text.lower()
 
 
@@ -421,7 +421,7 @@ def test_row33_without_flush(broken):
 
 def test_row34_host_registers(broken):
     """P: over many exits the host keeps all its registers."""
-    m = broken({"a": (11, 20000, {"affinity": 0})}, "check")
+    m = broken({"a": (11, 40000, {"affinity": 0})}, "check")
     run(m, timeout=600)
     out = m.command("eshook")
     assert int(re.search(r"(\d+) entries checked", out)[1]) > 100000, out
@@ -454,6 +454,7 @@ def test_row35_vmsa_tampered(guests):
     m = guests({"a": (79,)})
     m.run_guest("a", end="es: ready")
     m.qmp("qom-set", path=es.SEV, property="inject-vmsa-flip", value=0x178 * 8)
+    m.command("vm nmi a") # an exit, and the entry that reads it
     es.wait_state(m, "a", "crashed")
     assert "VMRUN refused" in m.command("vm list")
     es.clean(m)
@@ -532,10 +533,12 @@ def test_200_launches(guests):
 
 def test_host_side_view(guests, tmp_path):
     """A marker in private memory and patterns in registers are nowhere in a dump of all RAM."""
-    m = guests({"a": (8,)})
+    m = guests({"a": (8,)}, fatal=False)
     m.run_guest("a", end="es: hidden")
+    before = m.errors()
     dump = es.dump(m, tmp_path / "ram")
     assert b"SharedMarker" * 4 in dump
     assert b"PrivateMarker" not in dump
     assert struct.pack("<Q", 0x5ec2e7005ec2e701) not in dump
-    assert "violation" not in m.errors()
+    # The dump itself goes over the processor's own region, which nobody else may.
+    assert "violation" not in before
