@@ -653,6 +653,7 @@ void es_ap(u32 cpu)
 			__atomic_add_fetch(&beats, 1, __ATOMIC_SEQ_CST);
 		break;
 	default:
+		es_ghcb_ap(cpu);
 		break;
 	}
 }
@@ -663,10 +664,4 @@ void es_guest(void)
 		tests[es_test]();
 	else if (!es_ghcb_test(es_test))
 		es_terminate(1, 0x20);
-}
-
-__attribute__((weak)) bool es_ghcb_test(u32 number)
-{
-	(void)number;
-	return false;
 }
