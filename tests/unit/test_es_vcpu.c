@@ -188,8 +188,10 @@ static void test_row27_start_up(void **state)
 	assert_int_equal(es_vcpu_init(&v), 0);
 	/* A start-up IPI to one that runs. */
 	v.state = VCPU_ON;
+	v.halted = true;
 	es_startup_events(&v, HAZ_SIPI);
 	assert_int_equal(v.state, VCPU_ON);
+	assert_true(v.halted);
 	assert_int_equal(v.es->wake, 0);
 	/* The first. */
 	v.state = VCPU_WAIT_SIPI;
