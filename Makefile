@@ -207,14 +207,16 @@ $(O)/unit/%: tests/unit/%.c Makefile
 	$(HOSTCC) $(UNIT_CFLAGS) $< $$srcs -o $@ -lcmocka && \
 	for s in $< $$srcs; do $(HOSTCC) $(UNIT_CFLAGS) -MM -MP -MT $@ $$s; echo "$@: $$s"; done > $@.d
 
+# Tests in emulators run side by side, one a CPU of this host; then each has more time.
 PYTEST ?=
+PYTEST_JOBS ?= $(shell nproc)
+MACHINE_ENV = RAVELIN_BUILD=$(abspath $(O)) RAVELIN_SLOW=$${RAVELIN_SLOW:-2}
 check-machine: all guests guest-pv
-	@if [ -d tests/machine ]; then RAVELIN_BUILD=$(abspath $(O)) \
-		$(PYTHON) -m pytest -q tests/machine $(PYTEST); fi
+	@$(MACHINE_ENV) $(PYTHON) -m pytest -q -n $(PYTEST_JOBS) tests/machine $(PYTEST)
 
 # As check-machine, with the whole boot matrix: hours.
 check-full: all guests guest-pv
-	@RAVELIN_BUILD=$(abspath $(O)) $(PYTHON) -m pytest -q tests/machine --full $(PYTEST)
+	@$(MACHINE_ENV) $(PYTHON) -m pytest -q -n $(PYTEST_JOBS) tests/machine --full $(PYTEST)
 
 # The same sources in two other folders give the same bytes.
 check-repro:
