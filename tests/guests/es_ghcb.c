@@ -459,12 +459,25 @@ static u64 harmful_info1(u64 *s)
 	}
 }
 
+/* A reset hold needs another CPU to end it, and lasts until that has its turn. */
+static bool hold_wanted(u64 *s)
+{
+	return es_args[2] != 0 && rnd_of(s) % 16 == 0;
+}
+
+static u64 harmful_event(u64 *s)
+{
+	u64 event = PICK(s, events);
+
+	return event == 0x80000004 && !hold_wanted(s) ? 0x80000003 : event;
+}
+
 static void harmful_word(u64 *s, volatile struct es_ghcb *g)
 {
 	volatile u64 *word = (volatile u64 *)g;
 
 	switch (rnd_of(s) % 12) {
-	case 0: word[GHCB_EXITCODE / 8] = PICK(s, events); break;
+	case 0: word[GHCB_EXITCODE / 8] = harmful_event(s); break;
 	case 1: word[GHCB_INFO1 / 8] = harmful_info1(s); break;
 	case 2: word[GHCB_INFO2 / 8] = PICK(s, counts_of); break;
 	case 3: word[GHCB_SCRATCH / 8] = harmful_scratch(s); break;
@@ -483,7 +496,7 @@ static void harmful_page(u64 *s, volatile struct es_ghcb *g)
 {
 	volatile u64 *word = (volatile u64 *)g;
 
-	word[GHCB_EXITCODE / 8] = PICK(s, events);
+	word[GHCB_EXITCODE / 8] = harmful_event(s);
 	word[GHCB_INFO1 / 8] = harmful_info1(s);
 	word[GHCB_INFO2 / 8] = rnd_of(s) % 4 == 0 ? PICK(s, counts_of) : 1UL << rnd_of(s) % 4;
 	word[GHCB_SCRATCH / 8] = harmful_scratch(s);
@@ -505,9 +518,13 @@ static u64 harmful_msr(u64 *s)
 	static const u64 codes[] = { 1, 2, 4, 5, 6, 7, 0x10, 0x12, 0x14, 0x16, 0x80, 0x333, 0xFFF };
 	static const u64 pages[] = { 0, RAM_END, 0xA0000, IOAPIC, 1UL << 47, 1UL << 51, 0xFFFFFFFFFFFFF000 };
 
+	u64 code = PICK(s, codes);
+
 	if (rnd_of(s) % 4 == 0)
 		return PICK(s, pages);
-	return (rnd_of(s) & ~0xFFFUL) | PICK(s, codes);
+	if (code == 6 && !hold_wanted(s))
+		code = 7;
+	return (rnd_of(s) & ~0xFFFUL) | code;
 }
 
 #define PRIVATE_SIZE 0x80000UL
@@ -529,13 +546,14 @@ static void other(void)
 
 	x2apic_on();
 	other_runs = 1;
+	while (other_runs == 1)
+		pause_cpu();
 	for (u32 n = 0; !over; n++) {
 		harmful_word(&s, GHCB_OF(0));
-		if (n % 1024 == 0)
+		if (n % 256 == 0)
 			send_ipi(0, IPI_SIPI);
 	}
-	for (;;)
-		send_ipi(0, IPI_SIPI);
+	other_runs = 3;
 }
 
 static void harm(void)
@@ -550,6 +568,7 @@ static void harm(void)
 	if (es_args[2] != 0) {
 		start_ap(1, 0);
 		check_true("the other CPU runs", wait_until(&other_runs, 1, 100000000));
+		other_runs = 2;
 	}
 	for (u64 i = 0; i < es_args[0]; i++) {
 		if (rnd_of(&seed) % 8 == 0) {
@@ -563,6 +582,8 @@ static void harm(void)
 		vmgexit();
 	}
 	over = 1;
+	while (other_runs == 2) /* not a word before it is quiet: the console needs the page */
+		pause_cpu();
 	check("private words changed", private_changed(), 0);
 	print("es: %lu pages, %lu requests\n", pages_sent, requests);
 	vendor_string();
