@@ -172,3 +172,15 @@ def test_row19_ports(guests):
     seen = events(m)
     assert seen["outs"] >= 11 and seen["ins"] >= 3, seen
     es.clean(m)
+
+
+def test_cpuid_cost(guests):
+    """A CPUID round trip by the page: at most 250 instructions of the hypervisor. The emulator's
+    TSC counts instructions; VMGEXIT itself is one of them."""
+    m = guests({"a": (100,)}, smp=1, icount=True)
+    out = run(m, timeout=300)
+    cost = {name: int(n) for name, n in
+            re.findall(r"([a-z0-9-]+) (\d+)", re.search(r"es: cost (.*)", out)[1])}
+    print(cost)
+    assert 20 < cost["cpuid"] <= 250, cost
+    assert cost["cpuid-1"] <= 500 and cost["mmio-read"] <= 500, cost
