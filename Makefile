@@ -32,7 +32,7 @@ WARN := -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-protot
 COLD := boot/%.c drivers/%.c sev/asid.c sev/guest.c sev/sev.c sev/why.c core/config.c core/loader%.c core/shell%.c core/console.c core/start.c \
 	core/main.c core/boot_info.c core/printf.c core/log.c core/panic.c core/pmm.c core/heap.c \
 	core/unit.c core/vm.c arch/x86/hostmem.c arch/x86/paging.c arch/x86/smp.c arch/x86/tsc.c \
-	arch/x86/cpu.c arch/x86/symbols.c arch/x86/selftest.c arch/x86/svm/names.c vdev/acpi_tables.c \
+	arch/x86/cpu.c arch/x86/symbols.c arch/x86/selftest.c arch/x86/storm.c arch/x86/mitigations.c arch/x86/vmx/names.c arch/x86/vmx/controls.c arch/x86/svm/names.c vdev/acpi_tables.c \
 	vdev/rtc.c vdev/pit.c
 OPT = $(if $(filter $(COLD),$<),-Os,-O2)
 CFLAGS := -std=gnu17 -ffreestanding -g $(REPRO) $(WARN) -I. \
