@@ -73,8 +73,7 @@ for name in RDMSR WRMSR; do
 	sed -i "/AttrRegparmN(1) BX_CPU_C::$name(/,/^  if/s/^#if BX_CPU_LEVEL >= 5\$/&\n  ravelin_count(this, RAVELIN_MSRS);/" cpu/msr.cc
 done
 hook msr.cc 's/^#include "cpu.h"$/&\n#include "ravelin-checks.h"/' 3
-hook init.cc 's/^#include "cpu.h"$/&\n#include "ravelin-checks.h"/' 1
-hook init.cc 's/msr.ia32_feature_ctrl = 0;/msr.ia32_feature_ctrl = ravelin_feature_control();/' 2
+hook msr.cc 's/msr.ia32_feature_ctrl = val32_lo;/msr.ia32_feature_ctrl = ravelin_feature_control(this, val32_lo);/' 4
 say "configuring"
 ./configure --enable-cpu-level=6 --enable-x86-64 --enable-smp --enable-fpu --enable-a20-pin \
 	--enable-all-optimizations --enable-vmx=2 --enable-svm --enable-avx --enable-evex \

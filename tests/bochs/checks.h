@@ -3,11 +3,11 @@
  * What build.sh adds to Bochs's CPU, for Ravelin's tests. Each is off unless the environment
  * asks for it:
  *
- * RAVELIN_BOCHS_FEATURE_CONTROL=N  what firmware left in IA32_FEATURE_CONTROL
+ * RAVELIN_BOCHS_FEATURE_CONTROL=N  what firmware writes to IA32_FEATURE_CONTROL
  * RAVELIN_BOCHS_COUNT=1            what the hypervisor does at CPUID exits, see below
  * RAVELIN_BOCHS_TAGGED_TLB=1       translations survive VM exits, as in a CPU with VPID
  *
- * Included by cpu/vmx.cc (which defines RAVELIN_CHECKS), cpu/msr.cc and cpu/init.cc.
+ * Included by cpu/vmx.cc (which defines RAVELIN_CHECKS) and cpu/msr.cc.
  */
 #ifndef RAVELIN_CHECKS_H
 #define RAVELIN_CHECKS_H
@@ -18,11 +18,16 @@
 enum { RAVELIN_READS, RAVELIN_WRITES, RAVELIN_MSRS, RAVELIN_COUNTS };
 extern Bit64u ravelin_counts[][RAVELIN_COUNTS];
 
-static inline Bit32u ravelin_feature_control(void)
+/* The first write on each CPU is the firmware's. */
+static inline Bit32u ravelin_feature_control(BX_CPU_C *cpu, Bit32u value)
 {
-	const char *value = getenv("RAVELIN_BOCHS_FEATURE_CONTROL");
+	static bool written[64];
+	const char *other = getenv("RAVELIN_BOCHS_FEATURE_CONTROL");
 
-	return value != NULL ? (Bit32u)strtoul(value, NULL, 0) : 0;
+	if (written[cpu->bx_cpuid] || other == NULL)
+		return value;
+	written[cpu->bx_cpuid] = true;
+	return (Bit32u)strtoul(other, NULL, 0);
 }
 
 static inline void ravelin_count(BX_CPU_C *cpu, unsigned what)
@@ -92,6 +97,7 @@ static void ravelin_run_entry(BX_CPU_C *cpu)
  */
 struct ravelin_tlb {
 	bool valid;
+	bool paging; /* without it they depend on the EPT alone: INVVPID leaves them */
 	Bit16u vpid;
 	Bit64u eptp;
 	Bit32u dr7; /* Bochs keeps pages with breakpoints out of its TLB */
@@ -134,6 +140,7 @@ static void ravelin_tlb_put_away(BX_CPU_C *cpu)
 	if (t == NULL)
 		t = &ravelin_tlbs[n][ravelin_victim[n]++ % RAVELIN_TLBS];
 	t->valid = true;
+	t->paging = cpu->cr0.get_PG();
 	t->vpid = cpu->vmcs.vpid;
 	t->eptp = cpu->vmcs.eptptr;
 	t->dr7 = cpu->dr7.get32();
@@ -148,7 +155,7 @@ static void ravelin_tlb_bring_back(BX_CPU_C *cpu)
 	if (!ravelin_tagged(cpu))
 		return;
 	t = ravelin_find(cpu);
-	if (t == NULL || t->dr7 != cpu->dr7.get32())
+	if (t == NULL || t->dr7 != cpu->dr7.get32() || t->paging != (cpu->cr0.get_PG() != 0))
 		return;
 	cpu->DTLB = t->dtlb;
 	cpu->ITLB = t->itlb;
@@ -160,7 +167,7 @@ static void ravelin_tlb_drop(BX_CPU_C *cpu, bool all, bool by_vpid, Bit64u tag)
 	struct ravelin_tlb *t = ravelin_tlbs[cpu->bx_cpuid];
 
 	for (unsigned i = 0; t != NULL && i < RAVELIN_TLBS; i++)
-		if (all || (by_vpid ? t[i].vpid == tag : t[i].eptp >> 12 == tag >> 12))
+		if (by_vpid ? t[i].paging && (all || t[i].vpid == tag) : all || t[i].eptp >> 12 == tag >> 12)
 			t[i].valid = false;
 }
 

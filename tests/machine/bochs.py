@@ -61,13 +61,13 @@ def binary():
 class Bochs(harness.Machine):
     """A machine that boots Ravelin in Bochs; as harness.Machine, without QMP and other doors."""
 
-    def __init__(self, conf, files=None, cpu=INTEL, checks=None, **kw):
-        """checks: environment for what tests/bochs/checks.h adds."""
+    def __init__(self, conf, files=None, cpu=INTEL, checks=None, image=None, **kw):
+        """checks: environment for what tests/bochs/checks.h adds; image: another ravelin.elf."""
         kw.setdefault("name", f"bochs-{cpu}")
         kw.setdefault("memory", "1024")
         self.checks = {f"RAVELIN_BOCHS_{key}": value for key, value in (checks or {}).items()}
         super().__init__(conf, files, door="grub-bios", cpu=cpu, **kw)
-        self.image = harness.BUILD / "ravelin.elf"  # a test may have another one
+        self.image = image or harness.BUILD / "ravelin.elf"
 
     def start(self):
         listener = socket.create_server(("127.0.0.1", 0))
