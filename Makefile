@@ -34,7 +34,7 @@ COLD := boot/%.c drivers/%.c sev/asid.c sev/es_vcpu.c sev/es_run.c sev/es_vm.c s
 	sev/vmsa.c sev/why.c core/config.c core/loader%.c core/shell%.c core/console.c core/start.c \
 	core/main.c core/boot_info.c core/printf.c core/log.c core/panic.c core/pmm.c core/heap.c \
 	core/unit.c core/vm.c arch/x86/hostmem.c arch/x86/paging.c arch/x86/smp.c arch/x86/tsc.c \
-	arch/x86/cpu.c arch/x86/symbols.c arch/x86/selftest.c arch/x86/svm/names.c vdev/acpi_tables.c \
+	arch/x86/cpu.c arch/x86/symbols.c arch/x86/selftest.c arch/x86/storm.c arch/x86/mitigations.c arch/x86/vmx/names.c arch/x86/vmx/controls.c arch/x86/svm/names.c vdev/acpi_tables.c \
 	vdev/rtc.c vdev/pit.c
 OPT = $(if $(filter $(COLD),$<),-Os,-O2)
 CFLAGS := -std=gnu17 -ffreestanding -g $(REPRO) $(WARN) -I. \
@@ -46,7 +46,7 @@ CFLAGS := -std=gnu17 -ffreestanding -g $(REPRO) $(WARN) -I. \
 LDFLAGS := -nostdlib -static -T linker.ld --gc-sections --build-id=none \
 	-z max-page-size=4096 -z noexecstack --fatal-warnings --no-undefined
 
-.PHONY: all help clean run iso esp check check-unit check-machine check-full check-repro check-size deps FORCE
+.PHONY: all help clean run iso esp check check-unit check-machine check-full check-bochs check-repro check-size deps FORCE
 all: $(O)/ravelin.elf $(O)/ravelin.efi check-size
 
 help:
@@ -58,6 +58,7 @@ help:
 	@echo 'make check-unit  unit tests on this host, with sanitizers (TEST=name: one of them)'
 	@echo 'make check-machine  tests in emulators (PYTEST="-k boot": a choice)'
 	@echo 'make check-full  as check-machine, with every combination (hours)'
+	@echo 'make check-bochs the machine tests in Bochs, on Intel and AMD (hours)'
 	@echo 'make sev-machine build the emulator with SEV-ES; check-sev-machine[-full]: its tests'
 	@echo 'make deps        install the Debian packages of packages.txt that are missing'
 	@echo 'make clean       remove $(O)/'
@@ -217,6 +218,12 @@ check-machine: all guests guest-pv
 # As check-machine, with the whole boot matrix: hours.
 check-full: all guests guest-pv
 	@$(MACHINE_ENV) $(PYTHON) -m pytest -q -n $(PYTEST_JOBS) tests/machine --full $(PYTEST)
+
+# The tests that are written for QEMU, in Bochs: Intel, then AMD. Hours.
+check-bochs: all guests guest-pv
+	@for cpu in corei7_skylake_x ryzen; do RAVELIN_BUILD=$(abspath $(O)) RAVELIN_EMULATOR=bochs \
+		RAVELIN_BOCHS_CPU=$$cpu $(PYTHON) -m pytest -q tests/machine \
+		--ignore tests/machine/test_bochs.py $(PYTEST) || exit 1; done
 
 # The same sources in two other folders give the same bytes.
 check-repro:
