@@ -4,12 +4,15 @@
 
 /* KVM's hypercalls: an unknown one, or one that is switched off, answers -KVM_ENOSYS. */
 
-static s64 send_ipi(struct vcpu *v, u64 mask)
+/* The one whose length counts. */
+static __attribute__((noinline)) u32 send_ipi(struct vcpu *v, u64 mask)
 {
-	const u64 *g = v->gpr;
+	u64 *g = v->gpr;
 
-	return pv_send_ipi(v->vm, g[GPR_RBX] & mask, g[GPR_RCX] & mask, g[GPR_RDX] & mask,
-			   g[GPR_RSI] & mask, mask == ~0UL ? 64 : 32);
+	g[GPR_RAX] = (u64)pv_send_ipi(v->vm, g[GPR_RBX] & mask, g[GPR_RCX] & mask,
+				      g[GPR_RDX] & mask, g[GPR_RSI] & mask,
+				      mask == ~0UL ? 64 : 32);
+	return VRESULT_ADVANCE;
 }
 
 /* Who kicks has nothing to wait for but the kicked: that one goes first if it waits here. */
@@ -24,23 +27,13 @@ static u32 yield(struct vcpu *v, u64 apic_id)
 	return pv_yield(v, apic_id) ? VRESULT_ADVANCE | VRESULT_LEAVE : VRESULT_ADVANCE;
 }
 
-u32 hypercall(struct vcpu *v)
+static __attribute__((noinline)) u32 other_call(struct vcpu *v, u64 number, u64 mask)
 {
-	u32 features = v->vm->pv.features, code = virt->code_state(v);
-	u64 number = v->gpr[GPR_RAX], mask = (code & VCODE_64) != 0 ? ~0UL : 0xffffffffUL;
+	u32 features = v->vm->pv.features;
 
-	v->gpr[GPR_RAX] = (u64)-KVM_ENOSYS;
-	if (unlikely((code & VCODE_CPL) != 0)) {
-		v->gpr[GPR_RAX] = (u64)-KVM_EPERM;
-		return VRESULT_ADVANCE;
-	}
 	switch (number) {
 	case KVM_HC_VAPIC_POLL_IRQ: /* an exit, and thereby a look at what waits, is all it wants */
 		v->gpr[GPR_RAX] = 0;
-		break;
-	case KVM_HC_SEND_IPI:
-		if ((features & PV_IPI) != 0)
-			v->gpr[GPR_RAX] = (u64)send_ipi(v, mask);
 		break;
 	case KVM_HC_KICK_CPU:
 		if ((features & PV_UNHALT) == 0)
@@ -60,4 +53,20 @@ u32 hypercall(struct vcpu *v)
 		break;
 	}
 	return VRESULT_ADVANCE;
+}
+
+u32 hypercall(struct vcpu *v)
+{
+	u64 number = v->gpr[GPR_RAX];
+	u32 code = virt->code_state(v);
+	u64 mask = (code & VCODE_64) != 0 ? ~0UL : 0xffffffffUL;
+
+	v->gpr[GPR_RAX] = (u64)-KVM_ENOSYS;
+	if (unlikely((code & VCODE_CPL) != 0)) {
+		v->gpr[GPR_RAX] = (u64)-KVM_EPERM;
+		return VRESULT_ADVANCE;
+	}
+	if (number != KVM_HC_SEND_IPI)
+		return other_call(v, number, mask);
+	return (v->vm->pv.features & PV_IPI) != 0 ? send_ipi(v, mask) : VRESULT_ADVANCE;
 }
