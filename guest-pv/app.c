@@ -4,7 +4,8 @@
 /*
  * The library put to the test on all CPUs at once, and an example of its use.
  * Options: rounds=N (work of each test), fail=MASK (allocations that fail),
- * features=MASK (of those offered, what may be used).
+ * features=MASK (of those offered, what may be used), seconds=N (only the clock,
+ * on all CPUs, until so much time has gone by).
  */
 #define TEST_VECTOR 0x50
 #define ECHO_VECTOR 0x51
@@ -69,6 +70,66 @@ static void test_clock(void)
 	check("clock goes back", backwards == 0);
 	check("clock stands", pv_clock_ns(kernel_self()) > before);
 	kernel_print("guest-pv: clock %lu ns, backwards %u\n", seen_ns, backwards);
+}
+
+/*
+ * For a day, on machines whose time runs fast: each CPU looks at what all others
+ * have read from their clocks before it reads its own, so that a step back
+ * between any two of them is seen.
+ */
+static struct {
+	uint64_t ns;            /* the last reading, for others */
+	uint64_t first_ns, first_tsc, last_tsc;
+	uint32_t met[PV_CPUS];  /* new readings of each other CPU that were looked at */
+	uint64_t known[PV_CPUS];
+} __attribute__((aligned(64))) watch[PV_CPUS];
+static uint64_t watch_ns;
+
+static void look_at_others(uint32_t self)
+{
+	for (uint32_t i = 0; i < kernel_cpus; i++) {
+		uint64_t ns = __atomic_load_n(&watch[i].ns, __ATOMIC_SEQ_CST);
+
+		watch[self].met[i] += i != self && ns != watch[self].known[i];
+		watch[self].known[i] = ns;
+	}
+}
+
+static void watch_work(struct pv_cpu *cpu)
+{
+	uint32_t self = cpu->number;
+	uint64_t now;
+
+	watch[self].first_tsc = pvk_tsc();
+	watch[self].first_ns = pv_clock_ns(cpu);
+	do {
+		look_at_others(self);
+		watch[self].last_tsc = pvk_tsc();
+		now = pv_clock_ns(cpu);
+		for (uint32_t i = 0; i < kernel_cpus; i++)
+			if (now < watch[self].known[i])
+				__atomic_add_fetch(&backwards, 1, __ATOMIC_SEQ_CST);
+		__atomic_store_n(&watch[self].ns, now, __ATOMIC_SEQ_CST);
+	} while (now - watch[self].first_ns < watch_ns);
+}
+
+static int watch_clocks(uint64_t seconds)
+{
+	uint32_t strangers = 0;
+
+	watch_ns = seconds * 1000000000ull;
+	kernel_on_all(watch_work);
+	for (uint32_t i = 0; i < kernel_cpus; i++) {
+		for (uint32_t k = 0; k < kernel_cpus; k++)
+			strangers += i != k && watch[i].met[k] == 0;
+		kernel_print("guest-pv: CPU %u: %lu ns in %lu ticks\n", i,
+			     watch[i].ns - watch[i].first_ns, watch[i].last_tsc - watch[i].first_tsc);
+	}
+	kernel_print("guest-pv: backwards %u, pairs that never met %u\n", backwards, strangers);
+	check("clock goes back", backwards == 0);
+	check("clocks not compared", strangers == 0);
+	kernel_print("guest-pv: %s\n", failures == 0 ? "PASS" : "FAILED");
+	return failures == 0 ? 0 : 1;
 }
 
 /* --- interrupts to sets of CPUs ---------------------------------------------------------------------- */
@@ -247,6 +308,8 @@ int app_main(void)
 {
 	uint32_t no_ipi = 0, no_flush = 0;
 
+	if (kernel_option("seconds", 0) != 0)
+		return watch_clocks(kernel_option("seconds", 0));
 	test_clock();
 	test_ipi();
 	test_flush();

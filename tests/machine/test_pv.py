@@ -73,12 +73,13 @@ def test_more_vcpus_than_cpus_under_load(machine):
 
 # --- guest-pv ---
 
-def run_pv(machine, cpus, smp, name="guest-pv", cmdline="", timeout=240, **keys):
+def run_pv(machine, cpus, smp, name="guest-pv", cmdline="", timeout=240, extra=(), **keys):
     # log: a line of the hypervisor's must not fall into one of the guest's
     conf = host_section(log="warn") + vm_section("pv", kernel="guest.elf", cmdline=cmdline or None,
                                        memory="64M", cpus=cpus, autostart="no",
                                        **{"debug-exit": "yes"}, **keys)
-    m = machine(conf, {"guest.elf": pv_guest(name)}, smp=smp, door="grub-bios")
+    m = machine(conf, {"guest.elf": pv_guest(name)}, smp=smp, door="grub-bios",
+                extra=extra)
     m.boot()
     out = m.run_guest("pv", timeout=timeout)
     assert "guest-pv: PASS" in out and "FAIL" not in out, out
@@ -106,6 +107,43 @@ def test_guest_pv(machine, name, cpus, smp):
 def test_guest_pv_for_one_cpu(machine):
     _, out = run_pv(machine, 2, 2, "guest-pv-up")
     assert "1 CPUs" in out
+
+
+def test_guest_pv_by_multiboot(machine):
+    """A file with both doors is started by multiboot when it has modules."""
+    _, out = run_pv(machine, 4, 2, cmdline="rounds=1000", module="guest.elf")
+    assert "guest-pv: multiboot, 4 CPUs" in out
+    assert re.search(r"(\d+) multicasts to 3 CPUs: \1 hypercalls, 0 single", out)
+
+
+def test_pvh_is_the_other_door(machine):
+    _, out = run_pv(machine, 2, 2, cmdline="rounds=500")
+    assert "guest-pv: PVH, 2 CPUs" in out
+
+
+def test_clock_for_a_day(machine):
+    """A day of the machine's time: in this emulator each instruction takes a microsecond of it."""
+    _, out = run_pv(machine, 4, 1, cmdline="seconds=86400", timeout=400,
+                    extra=["-icount", "shift=10,sleep=off"])
+    assert "guest-pv: backwards 0, pairs that never met 0" in out
+    spans = [tuple(map(int, s)) for s in re.findall(r"CPU \d: (\d+) ns in (\d+) ticks", out)]
+    assert len(spans) == 4
+    for ns, ticks in spans:
+        assert ns > 86400 * 10**9
+        # Its TSC counts nanoseconds.
+        assert abs(ns - ticks) * 10**6 < ticks, (ns, ticks)
+
+
+def test_clock_across_stop_and_start(machine):
+    """System time goes on while a VM is off, and from one run to the next."""
+    m, out = run_pv(machine, 2, 2, cmdline="rounds=500")
+    last = int(re.search(r"clock (\d+) ns, backwards 0", out).group(1))
+    for _ in range(3):
+        out = m.run_guest("pv", timeout=240)
+        assert "guest-pv: PASS" in out, out
+        now = int(re.search(r"clock (\d+) ns, backwards 0", out).group(1))
+        assert now > last
+        last = now
 
 
 def test_multicast_exits(machine):
