@@ -79,11 +79,13 @@ static void test_clock(void)
  */
 static struct {
 	uint64_t ns;            /* the last reading, for others */
-	uint64_t first_ns, first_tsc, last_tsc;
+	uint64_t first_ns, first_tsc, last_ns, last_tsc;
 	uint32_t met[PV_CPUS];  /* new readings of each other CPU that were looked at */
 	uint64_t known[PV_CPUS];
 } __attribute__((aligned(64))) watch[PV_CPUS];
 static uint64_t watch_ns;
+#define WATCH_BURST 200
+#define WATCH_PERIOD_NS 10000000000ull
 
 static void look_at_others(uint32_t self)
 {
@@ -95,39 +97,53 @@ static void look_at_others(uint32_t self)
 	}
 }
 
+/* Both clocks at one moment: once more when the CPU was away in between. */
+static uint64_t read_both(struct pv_cpu *cpu, uint64_t *tsc)
+{
+	uint64_t ns;
+
+	do {
+		*tsc = pvk_tsc();
+		ns = pv_clock_ns(cpu);
+	} while (pvk_tsc() - *tsc > 1000000);
+	return ns;
+}
+
 static void watch_work(struct pv_cpu *cpu)
 {
-	uint32_t self = cpu->number;
+	uint32_t self = cpu->number, turn = 0;
 	uint64_t now;
 
-	watch[self].first_tsc = pvk_tsc();
-	watch[self].first_ns = pv_clock_ns(cpu);
+	watch[self].first_ns = read_both(cpu, &watch[self].first_tsc);
 	do {
 		look_at_others(self);
-		watch[self].last_tsc = pvk_tsc();
 		now = pv_clock_ns(cpu);
 		for (uint32_t i = 0; i < kernel_cpus; i++)
 			if (now < watch[self].known[i])
 				__atomic_add_fetch(&backwards, 1, __ATOMIC_SEQ_CST);
 		__atomic_store_n(&watch[self].ns, now, __ATOMIC_SEQ_CST);
+		/* All at once, then none: time flies while all sleep. */
+		if (++turn % WATCH_BURST == 0)
+			kernel_sleep_until(cpu, (now / WATCH_PERIOD_NS + 1) * WATCH_PERIOD_NS);
 	} while (now - watch[self].first_ns < watch_ns);
+	watch[self].last_ns = read_both(cpu, &watch[self].last_tsc);
 }
 
 static int watch_clocks(uint64_t seconds)
 {
-	uint32_t strangers = 0;
+	uint32_t fewest = ~0u;
 
 	watch_ns = seconds * 1000000000ull;
 	kernel_on_all(watch_work);
 	for (uint32_t i = 0; i < kernel_cpus; i++) {
 		for (uint32_t k = 0; k < kernel_cpus; k++)
-			strangers += i != k && watch[i].met[k] == 0;
+			fewest = i != k && watch[i].met[k] < fewest ? watch[i].met[k] : fewest;
 		kernel_print("guest-pv: CPU %u: %lu ns in %lu ticks\n", i,
-			     watch[i].ns - watch[i].first_ns, watch[i].last_tsc - watch[i].first_tsc);
+			     watch[i].last_ns - watch[i].first_ns, watch[i].last_tsc - watch[i].first_tsc);
 	}
-	kernel_print("guest-pv: backwards %u, pairs that never met %u\n", backwards, strangers);
+	kernel_print("guest-pv: backwards %u, each pair met %u times or more\n", backwards, fewest);
 	check("clock goes back", backwards == 0);
-	check("clocks not compared", strangers == 0);
+	check("clocks not compared", fewest > 0);
 	kernel_print("guest-pv: %s\n", failures == 0 ? "PASS" : "FAILED");
 	return failures == 0 ? 0 : 1;
 }
