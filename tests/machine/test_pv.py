@@ -71,6 +71,56 @@ def test_more_vcpus_than_cpus_under_load(machine):
     assert len(re.findall(r"^LOAD +40 200$", m.text, re.M)) == 4
 
 
+def interrupts(m, kind):
+    """Interrupts of a kind that the guest has counted, on all its CPUs."""
+    m.line(f"grep ' *{kind}:' /proc/interrupts | sed s/^/COUNTED/")
+    numbers = m.expect(rf"^COUNTED *{kind}:([ 0-9]+)[A-Z]", 60).group(1)
+    return sum(map(int, numbers.split()))
+
+
+def exits_in_guest(m, vm):
+    m.shell()
+    count = exits(m, vm)
+    m.console(vm)
+    m.line()
+    m.expect(r"guest# ", 60)
+    return count
+
+
+# A static key of the kernel: each change makes all other CPUs synchronise, three times.
+TOGGLE = ("i=0; while [ $i -lt {n} ]; do echo 1 >/proc/sys/kernel/sched_schedstats; "
+          "echo 0 >/proc/sys/kernel/sched_schedstats; i=$((i+1)); done; echo TOGGLED")
+
+
+def multicasts(machine, kernel, pv, n=60):
+    """{exits by kind, "CAL": interrupts} that so many changes of a static key take."""
+    conf = host_section(attach="linux", log="warn") + linux_vm(
+        "linux", "boot", cpus=4, pv=pv, extra="x2apic_phys")
+    m = machine(conf, linux_files(kernel), smp=1)
+    m.expect(r"guest# ", 240, never=BAD)
+    before, calls = exits_in_guest(m, "linux"), interrupts(m, "CAL")
+    m.line(TOGGLE.format(n=n))
+    m.expect(r"^TOGGLED", 240, never=BAD)
+    calls = interrupts(m, "CAL") - calls
+    after = exits_in_guest(m, "linux")
+    m.stop()
+    return {"CAL": calls, **{kind: after[kind] - before.get(kind, 0) for kind in after}}
+
+
+@pytest.mark.parametrize("kernel", ["6.1", "6.12"])
+def test_debian_multicasts_by_one_exit(machine, kernel):
+    """Interrupts to three CPUs at once: one exit instead of three. Without `yield` and `unhalt`,
+    so that all hypercalls are interrupts."""
+    n = multicasts(machine, kernel, "kvmclock,steal,eoi,ipi,tlb")
+    casts = n["CAL"] / 3
+    assert casts >= 3 * 2 * 60
+    assert casts * 0.95 <= n["hypercall"] <= casts * 1.3, n
+    native = multicasts(machine, kernel, "kvmclock,steal,eoi,tlb")
+    casts = native["CAL"] / 3
+    assert native.get("hypercall", 0) == 0
+    assert native["wrmsr"] >= n["wrmsr"] + 3 * casts * 0.9, (native, n)
+
+
 # --- guest-pv ---
 
 def run_pv(machine, cpus, smp, name="guest-pv", cmdline="", timeout=240, extra=(), **keys):
