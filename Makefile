@@ -29,7 +29,9 @@ REPRO := -ffile-prefix-map=$(CURDIR)=. -ffile-prefix-map=$(abspath $(O))=build -
 WARN := -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla \
 	-Wundef -Wpointer-arith -Werror
 # What runs at start, at VM creation or at a prompt is built for size, the rest for speed.
-COLD := boot/%.c drivers/%.c sev/asid.c sev/guest.c sev/sev.c sev/why.c core/config.c core/loader%.c core/shell%.c core/console.c core/start.c \
+COLD := boot/%.c drivers/%.c sev/asid.c sev/es_vcpu.c sev/es_run.c sev/es_vm.c sev/ghcb.c sev/ghcb_io.c \
+	sev/ghcb_msr.c sev/ghcb_stats.c sev/guest.c sev/launch.c sev/plan.c sev/sev.c \
+	sev/vmsa.c sev/why.c core/config.c core/loader%.c core/shell%.c core/console.c core/start.c \
 	core/main.c core/boot_info.c core/printf.c core/log.c core/panic.c core/pmm.c core/heap.c \
 	core/unit.c core/vm.c arch/x86/hostmem.c arch/x86/paging.c arch/x86/smp.c arch/x86/tsc.c \
 	arch/x86/cpu.c arch/x86/symbols.c arch/x86/selftest.c arch/x86/svm/names.c vdev/acpi_tables.c \
@@ -72,7 +74,7 @@ $(O)/%.o: %.c Makefile | $(OFFSETS)
 $(O)/%.asm.o: %.asm Makefile $(OFFSETS)
 	@mkdir -p $(@D)
 	@echo "  NASM  $<"
-	@$(NASM) -f elf64 -g -F dwarf --reproducible -Werror -I. -I$(O)/ -I$(O)/$(<D)/ -I$(<D)/ \
+	@$(NASM) -f elf64 -g -F dwarf --reproducible -Werror $(EXTRA_ASFLAGS) -I. -I$(O)/ -I$(O)/$(<D)/ -I$(<D)/ \
 		-MD $(@:.o=.d) -MP -MT $@ $< -o $@
 	@$(OBJCOPY) --strip-debug $@
 
@@ -115,6 +117,12 @@ $(O)/ravelin.elf: $(O)/ravelin.debug
 check-size: $(O)/ravelin.elf
 	@size=$$(stat -c %s $<); test $$size -le $(IMAGE_LIMIT) || \
 		{ echo "error: $< has $$size bytes, limit $(IMAGE_LIMIT)"; exit 1; }
+
+# The same with deliberate mistakes to choose from, for tests: sev/es_hooks.h. Never shipped.
+.PHONY: es-hooks
+es-hooks:
+	@$(MAKE) --no-print-directory O=$(O)/hooks EXTRA_CFLAGS=-DES_TEST_HOOKS \
+		EXTRA_ASFLAGS=-DES_TEST_HOOKS IMAGE_LIMIT=1000000 $(O)/hooks/ravelin.elf
 
 # --- the UEFI application ----------------------------------------------------------------------
 

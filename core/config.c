@@ -18,7 +18,7 @@ struct span {
 
 enum section { SECTION_NONE, SECTION_HOST, SECTION_VM, SECTION_SKIP };
 
-#define KEYS_MAX 16
+#define KEYS_MAX 24
 
 struct parser {
 	struct config *c;
@@ -370,6 +370,36 @@ static const char *key_sev(struct parser *p, struct span v)
 	return NULL;
 }
 
+static const char *key_sev_loader(struct parser *p, struct span v)
+{
+	return span_path(v, p->vm->sev_loader);
+}
+
+static const char *key_sev_cert(struct parser *p, struct span v)
+{
+	return span_path(v, p->vm->sev_cert);
+}
+
+static const char *key_sev_session(struct parser *p, struct span v)
+{
+	return span_path(v, p->vm->sev_session);
+}
+
+static const char *key_sev_secret_header(struct parser *p, struct span v)
+{
+	return span_path(v, p->vm->sev_secret_header);
+}
+
+static const char *key_sev_secret(struct parser *p, struct span v)
+{
+	return span_path(v, p->vm->sev_secret);
+}
+
+static const char *key_sev_secret_gpa(struct parser *p, struct span v)
+{
+	return span_number(v, &p->vm->sev_secret_gpa) ? NULL : "use an address, such as 0x80d000";
+}
+
 /* Bits of the guest policy: SEV API specification, chapter 3. */
 #define POLICY_ES BIT32(2)
 
@@ -459,6 +489,12 @@ static const struct key vm_keys[] = {
 	{ "affinity", key_affinity, false },
 	{ "sev", key_sev, false },
 	{ "policy", key_policy, false },
+	{ "sev-loader", key_sev_loader, false },
+	{ "sev-cert", key_sev_cert, false },
+	{ "sev-session", key_sev_session, false },
+	{ "sev-secret-header", key_sev_secret_header, false },
+	{ "sev-secret", key_sev_secret, false },
+	{ "sev-secret-gpa", key_sev_secret_gpa, false },
 	{ "autostart", key_autostart, false },
 	{ "debug-exit", key_debug_exit, false },
 	{ "debugcon", key_debugcon, false },
@@ -468,6 +504,7 @@ static const struct key vm_keys[] = {
 #define HOST_KEY_NAMES "console, log, attach, escape, mitigations"
 #define VM_KEY_NAMES \
 	"kernel, initrd, cmdline, module, firmware, memory, cpus, affinity, sev, policy, " \
+	"sev-loader, sev-cert, sev-session, sev-secret-header, sev-secret, sev-secret-gpa, " \
 	"autostart, debug-exit, debugcon, pv"
 
 _Static_assert(ARRAY_SIZE(host_keys) <= KEYS_MAX, "key_line[] is too short");
@@ -514,7 +551,7 @@ static void section_end(struct parser *p)
 		return;
 	if (vm->kernel[0] && vm->firmware[0])
 		vm_error(p, "has both kernel and firmware; remove one");
-	else if (!vm->kernel[0] && !vm->firmware[0] && vm->valid)
+	else if (!vm->kernel[0] && !vm->firmware[0] && !vm->sev_loader[0] && vm->valid)
 		vm_error(p, "names nothing to start; add kernel or firmware");
 	else if (vm->firmware[0] && (vm->initrd[0] || vm->modules || vm->cmdline[0]))
 		vm_error(p, "initrd, module and cmdline need kernel, not firmware");
@@ -522,6 +559,16 @@ static void section_end(struct parser *p)
 		vm_error(p, "has both initrd and module; module is for multiboot kernels only");
 	if (vm->sev == SEV_ES)
 		vm->policy |= POLICY_ES; /* the launch would be refused without */
+	else if (vm->sev_loader[0] || vm->sev_cert[0] || vm->sev_session[0] || vm->sev_secret[0])
+		vm_error(p, "has sev-... keys, which need sev = es");
+	if (vm->sev == SEV_ES && vm->kernel[0] && !vm->sev_loader[0])
+		vm_error(p, "sev = es with a kernel needs sev-loader");
+	if (vm->firmware[0] && vm->sev_loader[0])
+		vm_error(p, "has both firmware and sev-loader; remove one");
+	if (!vm->sev_cert[0] != !vm->sev_session[0])
+		vm_error(p, "sev-cert and sev-session belong together");
+	if (!vm->sev_secret[0] != !vm->sev_secret_header[0])
+		vm_error(p, "sev-secret and sev-secret-header belong together");
 	p->section = SECTION_SKIP;
 }
 

@@ -48,6 +48,12 @@ struct vm_config {
 	struct cpu_set affinity; /* empty: any */
 	u8 sev;        /* enum sev_mode */
 	u32 policy;    /* SEV guest policy word */
+	char sev_loader[CONFIG_PATH_LEN];        /* what is entered first, measured */
+	char sev_cert[CONFIG_PATH_LEN];          /* the owner's files, empty: none */
+	char sev_session[CONFIG_PATH_LEN];
+	char sev_secret_header[CONFIG_PATH_LEN];
+	char sev_secret[CONFIG_PATH_LEN];
+	u64 sev_secret_gpa;                      /* 0: where the image says */
 	bool autostart;
 	bool debug_exit;  /* port 0xF4 ends the VM with a code */
 	u32 pv;           /* PV_*: what of KVM's paravirtual interface it is offered */

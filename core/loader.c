@@ -206,8 +206,7 @@ void loader_set_entry(struct loader *l, struct guest_entry *entry, enum guest_mo
 
 /* ---- files ---- */
 
-/* Looks a file up among the boot modules. key: of the configuration, for the message. */
-static int find_file(struct loader *l, const char *key, const char *path, struct loader_image *out)
+int loader_file(struct loader *l, const char *key, const char *path, struct loader_image *out)
 {
 	const struct boot_module *m = boot_module_find(boot_info, path);
 
@@ -237,12 +236,12 @@ static int find_files(struct loader *l)
 	int error;
 
 	if (c->firmware[0])
-		return find_file(l, "firmware", c->firmware, &l->kernel);
-	error = find_file(l, "kernel", c->kernel, &l->kernel);
+		return loader_file(l, "firmware", c->firmware, &l->kernel);
+	error = loader_file(l, "kernel", c->kernel, &l->kernel);
 	if (!error && c->initrd[0])
-		error = find_file(l, "initrd", c->initrd, &l->initrd);
+		error = loader_file(l, "initrd", c->initrd, &l->initrd);
 	for (u32 i = 0; i < c->modules && !error; i++) {
-		error = find_file(l, "module", c->module[i].path, &l->module[i]);
+		error = loader_file(l, "module", c->module[i].path, &l->module[i]);
 		l->module[i].args = c->module[i].args;
 		l->modules = i + 1;
 	}

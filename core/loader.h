@@ -53,6 +53,10 @@ struct loader {
 #define LOADER_EBDA 0x9F000UL
 #define LOADER_HIGH 0x100000UL   /* memory above the BIOS area */
 
+/* Looks a file up among the boot modules. key: of the configuration, for the message. -ENOENT or
+ * why it could not be read; logged. */
+int loader_file(struct loader *l, const char *key, const char *path, struct loader_image *out);
+
 /* Logs "vm NAME: FILE: text" and returns error. */
 int loader_error(const struct loader *l, const struct loader_image *image, int error,
 		 const char *fmt, ...) __printf(4, 5);
@@ -113,6 +117,8 @@ bool pvh_detect(const struct loader_image *image);
 int pvh_load(struct loader *l, struct guest_entry *entry);
 bool multiboot_detect(const struct loader_image *image);
 int multiboot_load(struct loader *l, struct guest_entry *entry);
+#define FIRMWARE_MIN KIB(64)
+#define FIRMWARE_MAX MIB(16) /* stays clear of the LAPIC's page */
 int firmware_load(struct loader *l, struct guest_entry *entry);
 
 #endif

@@ -10,8 +10,6 @@
  */
 #define SHADOW_BASE 0xC0000UL
 #define SHADOW_SIZE 0x40000UL
-#define ROM_MIN KIB(64)
-#define ROM_MAX MIB(16) /* stays clear of the LAPIC's page */
 
 int firmware_load(struct loader *l, struct guest_entry *entry)
 {
@@ -20,7 +18,7 @@ int firmware_load(struct loader *l, struct guest_entry *entry)
 	u8 *rom;
 	int err;
 
-	if (f->size < ROM_MIN || f->size > ROM_MAX || !IS_ALIGNED(f->size, PAGE_SIZE))
+	if (f->size < FIRMWARE_MIN || f->size > FIRMWARE_MAX || !IS_ALIGNED(f->size, PAGE_SIZE))
 		return loader_error(l, f, -EPROTO,
 				    "%llu bytes: a firmware image has 64K to 16M, in whole pages",
 				    (unsigned long long)f->size);

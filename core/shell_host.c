@@ -182,6 +182,13 @@ static void show_vm(const struct vm_config *c)
 	log_printf("sev = %s\n", c->sev == SEV_ES ? "es" : "off");
 	if (c->policy)
 		log_printf("policy = 0x%x\n", c->policy);
+	show_text("sev-loader", c->sev_loader);
+	show_text("sev-cert", c->sev_cert);
+	show_text("sev-session", c->sev_session);
+	show_text("sev-secret-header", c->sev_secret_header);
+	show_text("sev-secret", c->sev_secret);
+	if (c->sev_secret_gpa)
+		log_printf("sev-secret-gpa = 0x%lx\n", (unsigned long)c->sev_secret_gpa);
 	log_printf("autostart = %s\n", c->autostart ? "yes" : "no");
 	if (c->debug_exit)
 		log_printf("debug-exit = yes\n");
@@ -217,6 +224,9 @@ static void trace_line(u32 cpu, const struct trace_record *r)
 		   trace_kind_name(r->kind));
 	if (r->kind == TRACE_EXIT)
 		log_printf("%s 0x%lx\n", vexit_name((u32)r->a), (unsigned long)r->b);
+	else if (r->kind == TRACE_VMGEXIT)
+		log_printf("0x%x info 0x%lx 0x%lx result %u/%u\n", r->code, (unsigned long)r->a,
+			   (unsigned long)r->b, r->result >> 4, r->result & 0xf);
 	else
 		log_printf("0x%lx 0x%lx\n", (unsigned long)r->a, (unsigned long)r->b);
 }

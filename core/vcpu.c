@@ -11,6 +11,7 @@
 #include "core/sched.h"
 #include "core/string.h"
 #include "core/vm.h"
+#include "sev/es.h"
 
 /* A vCPU's life, its hazards and the exceptions it is given. */
 
@@ -112,6 +113,10 @@ void vcpu_startup_events(struct vcpu *v)
 {
 	u32 haz = __atomic_fetch_and(&v->hazards, ~(HAZ_INIT | HAZ_SIPI), __ATOMIC_ACQ_REL);
 
+	if (v->es != NULL) {
+		es_startup_events(v, haz);
+		return;
+	}
 	if ((haz & HAZ_INIT) != 0)
 		take_init(v);
 	if ((haz & HAZ_SIPI) != 0)

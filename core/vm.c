@@ -11,6 +11,7 @@
 #include "core/string.h"
 #include "core/trace.h"
 #include "core/unit.h"
+#include "sev/es.h"
 
 /* The VMs: memory, creation and destruction, power. All of it runs on CPU 0 with interrupts on. */
 
@@ -152,12 +153,17 @@ static int build(struct vm *vm)
 	vm->msrs = heap_alloc(sizeof(*vm->msrs));
 	if (vm->msrs == NULL)
 		return -ENOMEM;
+	err = es_vm_create(vm);
+	if (err < 0)
+		return err;
 	err = allocate_ram(vm);
 	if (err < 0)
 		return err;
 	err = virt->vm_init(vm);
 	if (err == 0)
 		err = map_ram(vm);
+	if (err == 0)
+		err = es_vm_map(vm);
 	if (err == 0)
 		err = create_platform(vm);
 	for (u32 i = 0; i < vm->vcpus && err == 0; i++)
@@ -236,6 +242,7 @@ void vm_destroy(struct vm *vm)
 	if (vm->platform.host != NULL)
 		vplatform_destroy(&vm->platform);
 	smp_call_all(barrier, NULL);
+	es_vm_destroy(vm);
 	for (u32 i = 0; i < vm->vcpus; i++)
 		vcpu_destroy(vm->vcpu[i]);
 	virt->vm_destroy(vm);
@@ -293,6 +300,8 @@ static int load(struct vm *vm)
 	vplatform_reset(&vm->platform);
 	for (u32 i = 0; i < vm->vcpus; i++)
 		vcpu_power_on(vm->vcpu[i]);
+	if (vm->es != NULL)
+		return es_launch(vm);
 	err = loader_load(vm, &entry);
 	return err < 0 ? err : vcpu_set_entry(vm->vcpu[0], &entry);
 }
@@ -328,6 +337,7 @@ int vm_stop(struct vm *vm)
 	vplatform_reset(&vm->platform);
 	for (u32 i = 0; i < vm->vcpus; i++)
 		vlapic_reset(&vm->vcpu[i]->lapic, false);
+	(void)es_stop(vm);
 	vm->state = VM_OFF;
 	trace_event(vm->id, 0, TRACE_VM, vm->state, 0);
 	return 0;

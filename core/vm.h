@@ -37,6 +37,9 @@
 #define HAZ_SIPI BIT32(11)   /* start-up IPI arrived, v->sipi_vector         - leave */
 #define HAZ_LEAVE (HAZ_RESCHED | HAZ_STOP | HAZ_INIT | HAZ_SIPI)
 
+struct es_vcpu;
+struct es_vm;
+
 enum vcpu_state {
 	VCPU_OFF,       /* VM not started, or stopped */
 	VCPU_WAIT_SIPI, /* application processor before its start-up IPI */
@@ -83,6 +86,7 @@ struct vcpu {
 	struct pv_vcpu pv;
 	struct vlapic lapic;
 	struct emulate_cache emulate;
+	struct es_vcpu *es; /* of an SEV-ES guest, else NULL: sev/es.h */
 };
 
 enum vm_state { VM_OFF, VM_RUNNING, VM_CRASHED };
@@ -132,6 +136,7 @@ struct vm {
 	spinlock_t lock;
 	struct pv_vm pv;
 	struct vm_msrs *msrs;   /* core/msr.h */
+	struct es_vm *es;       /* of an SEV-ES guest, else NULL: sev/es.h */
 };
 
 /*

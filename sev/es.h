@@ -3,6 +3,7 @@
 #define RAVELIN_SEV_ES_H
 
 #include "core/vm.h"
+#include "drivers/psp/psp.h"
 #include "sev/sev.h"
 
 /*
@@ -14,6 +15,8 @@
 /* GHCB protocol versions that are spoken (GHCB specification, 2.3.1). */
 #define GHCB_VERSION_MIN 1U
 #define GHCB_VERSION_MAX 2U
+#define GHCB_BUFFER_SIZE 2032U /* the page's shared buffer */
+#define ES_EVENTS 40           /* counters; sev/ghcb_page.h says what of */
 
 /* Why a vCPU waits in AP reset hold, and where the answer goes. */
 enum es_hold {
@@ -34,9 +37,16 @@ struct es_vcpu {
 	u64 efer, cr0, cr4;
 	u8 cr8;
 
+	gpa_t npf_gpa;     /* of the last nested fault that reached the hypervisor */
+	u32 npf_count;     /* how often in a row */
 	bool nmi_masked;   /* from an NMI's injection to the guest's NMI_COMPLETE */
 	paddr_t vmsa;      /* encrypted; 0: none */
-	u64 events[32];    /* GHCB events and MSR requests by kind, for `vm stats` */
+	u64 events[ES_EVENTS]; /* GHCB events and MSR requests by kind, for `vm stats` */
+
+	/* sev/ghcb*.c */
+	gpa_t page_gpa;    /* the GHCB used last, 0: none, */
+	struct ghcb *page; /* and where it is: guest RAM never moves */
+	u64 dr7;           /* as the guest says; no use is made of it */
 };
 
 struct es_vm {
@@ -44,7 +54,46 @@ struct es_vm {
 	gpa_t ap_jump_table; /* as the guest stored it, 0: none */
 	u32 min_version;     /* offered to the guest, GHCB_VERSION_MIN by default */
 	u8 measure[PSP_MEASURE_SIZE];
-	bool measured;
+	u8 last[CPU_MAX];    /* vCPU that ran last on each CPU, plus 1; 0: none since the launch */
+
+	/* The VM is gone and the processor would not end its guest: what the guest still has. */
+	struct es_vm *next;
+	char name[CONFIG_NAME_LEN];
+	struct vm_ram ram;
+	paddr_t vmsa[VCPU_MAX];
 };
+
+/* --- sev/es_vm.c: with the VM; CPU 0, interrupts on. All of them do nothing for a plain VM. --- */
+
+/* Before anything else of the VM. Brings the processor up; -ENOTSUP or its error, logged. */
+int es_vm_create(struct vm *vm);
+/* After its RAM is mapped: makes an access to anything else a #VC in the guest. -ENOMEM. */
+int es_vm_map(struct vm *vm);
+/* The vCPUs are off. Memory of a guest that could not be ended is taken out of vm. */
+void es_vm_destroy(struct vm *vm);
+/* Ends the guest at the processor; the vCPUs are out of guest mode. 0, also when there is none. */
+int es_stop(struct vm *vm);
+/* sev/launch.c */
+int es_launch(struct vm *vm);
+
+/* --- sev/es_vcpu.c: a vCPU beside the backend's own functions --- */
+
+/* After the rest of the backend's part has been made. -ENOMEM: nothing is left behind. */
+int es_vcpu_init(struct vcpu *v);
+void es_vcpu_destroy(struct vcpu *v);
+/* Power on. */
+void es_vcpu_reset(struct vcpu *v);
+/* VREG_CR0, _CR4, _EFER as the traps told, what the control block shows; -EACCES for the rest. */
+int es_get_reg(struct vcpu *v, enum vreg reg, u64 *value);
+int es_set_reg(struct vcpu *v, enum vreg reg, u64 value);
+/* For a person: "protected", and what the traps told. */
+void es_print_regs(const struct vcpu *v);
+/* HAZ_INIT and HAZ_SIPI bits that arrived; own CPU, v not in its loop. */
+void es_startup_events(struct vcpu *v, u32 hazards);
+
+/* --- sev/es_run.c --- */
+
+/* virt->run() of an SEV-ES vCPU. */
+void es_run(struct vcpu *v);
 
 #endif

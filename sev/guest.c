@@ -2,6 +2,7 @@
 #include "arch/x86/paging.h"
 #include "core/errno.h"
 #include "core/log.h"
+#include "core/printf.h"
 #include "core/string.h"
 #include "drivers/psp/psp.h"
 #include "sev/sev.h"
@@ -280,12 +281,29 @@ u32 sev_guest_count(void)
 
 void sev_guest_forget(void) { left_count = 0; }
 
+void sev_measure_text(const u8 *measure, char *text)
+{
+	for (u32 i = 0; i < PSP_MEASURE_SIZE; i++)
+		snprintf(text + 2 * i, 3, "%02x", measure[i]);
+}
+
+static void print_guest(const struct sev_guest *g)
+{
+	char text[2 * PSP_MEASURE_SIZE + 1];
+
+	log_printf("guest %-16s handle %-4u ASID %-4u policy 0x%x %s\n", g->name, g->handle,
+		   g->asid, g->policy, g->finished ? "launched" : "in launch");
+	if (g->measure == NULL)
+		return;
+	sev_measure_text(g->measure, text);
+	log_printf("  measurement %.64s\n  nonce       %s\n", text, text + 64);
+}
+
 void sev_guest_print(void)
 {
 	sev_lock();
 	for (const struct sev_guest *g = guests; g != NULL; g = g->next)
-		log_printf("guest %-16s handle %-4u ASID %-4u policy 0x%x %s\n", g->name, g->handle,
-			   g->asid, g->policy, g->finished ? "launched" : "in launch");
+		print_guest(g);
 	for (u32 i = 0; i < left_count; i++)
 		log_printf("guest %-16s handle %-4u waits for the PSP to end it\n", "(failed)", left[i]);
 	sev_unlock();

@@ -107,9 +107,14 @@ static void wbinvd_call(void *arg)
 	wbinvd();
 }
 
-int sev_flush(void)
+void sev_wbinvd(void)
 {
 	smp_call_all(wbinvd_call, NULL);
+}
+
+int sev_flush(void)
+{
+	sev_wbinvd();
 	sev.flushes++;
 	return psp_df_flush();
 }

@@ -76,6 +76,8 @@ struct sev_asid_count {
 };
 struct sev_asid_count sev_asid_count(bool es);
 
+/* WBINVD on every CPU. Interrupts on. */
+void sev_wbinvd(void);
 /* WBINVD on every CPU, then DF_FLUSH. Under the lock: no DEACTIVATE comes between. */
 int sev_flush(void);
 
@@ -92,6 +94,7 @@ struct sev_guest {
 	u32 asid;
 	u32 policy;
 	bool finished; /* LAUNCH_FINISH is done: may run */
+	const u8 *measure; /* what LAUNCH_MEASURE answered, NULL: not yet; for the list */
 };
 
 /* The owner's files: certificate of PSP_CERT_SIZE and session of PSP_SESSION_SIZE bytes, physical
@@ -131,6 +134,8 @@ u32 sev_guest_count(void);
 /* The processor has been shut down: those failed starts are gone, too. */
 void sev_guest_forget(void);
 void sev_guest_print(void);
+/* PSP_MEASURE_SIZE bytes in hexadecimal, with a zero behind. */
+void sev_measure_text(const u8 *measure, char *text);
 
 /* --- shared by the files of sev/ --- */
 void sev_lock(void);

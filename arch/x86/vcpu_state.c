@@ -166,8 +166,11 @@ static void save(struct vcpu *v)
 {
 	struct fpu_area *a = v->fpu;
 
-	read_back_xcr0(v);
-	fpu_save(a);
+	/* Of an SEV-ES guest the CPU has switched all but the break points' addresses. */
+	if (!v->trap_protected) {
+		read_back_xcr0(v);
+		fpu_save(a);
+	}
 	v->dr[0] = read_dr0();
 	v->dr[1] = read_dr1();
 	v->dr[2] = read_dr2();
@@ -180,12 +183,14 @@ static void restore(struct vcpu *v)
 {
 	struct fpu_area *a = v->fpu;
 
-	fpu_restore(a);
+	if (!v->trap_protected)
+		fpu_restore(a);
 	write_dr0(v->dr[0]);
 	write_dr1(v->dr[1]);
 	write_dr2(v->dr[2]);
 	write_dr3(v->dr[3]);
-	write_xcr0(v->guest_xcr0);
+	if (!v->trap_protected)
+		write_xcr0(v->guest_xcr0);
 	write_tsc_aux(v->msr_tsc_aux);
 	state_cpu.owner = v;
 	__atomic_store_n(&a->cpu, cpu_number() + 1, __ATOMIC_RELEASE);
@@ -280,7 +285,7 @@ void vcpu_state_reset(struct vcpu *v, bool init)
 
 u64 vcpu_state_xcr0(struct vcpu *v)
 {
-	if (state_cpu.owner == v)
+	if (state_cpu.owner == v && !v->trap_protected)
 		read_back_xcr0(v);
 	return v->guest_xcr0;
 }
@@ -289,6 +294,11 @@ void vcpu_state_set_xcr0(struct vcpu *v, u64 value)
 {
 	v->guest_xcr0 = value;
 	write_xcr0(value);
+}
+
+u64 vcpu_state_tsc_aux(void)
+{
+	return state_cpu.tsc_aux;
 }
 
 void vcpu_state_set_tsc_aux(struct vcpu *v, u64 value)

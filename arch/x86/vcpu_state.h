@@ -36,5 +36,7 @@ u64 vcpu_state_xcr0(struct vcpu *v);
 /* v runs on this CPU and changes a register; the value has been checked. */
 void vcpu_state_set_xcr0(struct vcpu *v, u64 value);
 void vcpu_state_set_tsc_aux(struct vcpu *v, u64 value);
+/* What TSC_AUX of this CPU holds. */
+u64 vcpu_state_tsc_aux(void);
 
 #endif

@@ -8,7 +8,8 @@
 #define LINE_CHARS 512
 
 static const char *const file_keys[] = {
-	"kernel", "initrd", "firmware", "module", "dh-cert", "session", "secret-header", "secret",
+	"kernel", "initrd", "firmware", "module", "sev-loader", "sev-cert", "sev-session",
+	"sev-secret-header", "sev-secret",
 };
 
 static BOOLEAN blank(char c)

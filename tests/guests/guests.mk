@@ -7,14 +7,14 @@ NASM ?= nasm
 GUEST_DIR := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
 GUEST_OUT := $(O)/guests
 GUEST_CC ?= $(CROSS_COMPILE)gcc
-GUEST_NAMES := hello exits hostile bench pvfuzz pvipi
+GUEST_NAMES := hello exits hostile bench pvfuzz count pvipi
 GUEST_CFLAGS := -std=gnu17 -O2 -g0 -ffreestanding -fno-pic -fno-pie -mcmodel=small -mno-red-zone \
 	-mgeneral-regs-only -fno-stack-protector -fcf-protection=none -fno-strict-aliasing \
 	-fno-asynchronous-unwind-tables -Wall -Wextra -Wshadow -Werror -I$(GUEST_DIR)
 GUEST_ELFS := $(foreach n,$(GUEST_NAMES),$(GUEST_OUT)/$(n).elf $(GUEST_OUT)/$(n)-pvh.elf)
 
 .PHONY: guests
-guests: $(GUEST_ELFS)
+guests: $(GUEST_ELFS) $(GUEST_OUT)/es.bin
 
 $(GUEST_OUT):
 	@mkdir -p $@
@@ -51,5 +51,20 @@ $(GUEST_OUT)/%-pvh.elf: $(GUEST_OUT)/%.o $(GUEST_OUT)/start-pvh.o $(GUEST_OUT)/r
 		$(GUEST_OUT)/forms64.o $(GUEST_DIR)/guest.ld
 	@$(CROSS_COMPILE)ld -nostdlib --build-id=none --no-warn-rwx-segments -z noexecstack \
 		-T $(GUEST_DIR)/guest.ld -o $@ $(filter %.o,$^)
+
+# SEV-ES test guests: a flat image, entered at its first byte (es_start.asm).
+ES_OBJS := $(foreach n,es_start es_rt es_guest es_ghcb,$(GUEST_OUT)/$(n).o)
+$(GUEST_OUT)/es_start.o: $(GUEST_DIR)/es_start.asm | $(GUEST_OUT)
+	@$(NASM) -f elf64 -o $@ $<
+
+$(GUEST_OUT)/es_%.o: $(GUEST_DIR)/es_%.c $(GUEST_DIR)/es_rt.h | $(GUEST_OUT)
+	@$(GUEST_CC) $(GUEST_CFLAGS) -c -o $@ $<
+
+$(GUEST_OUT)/es.elf64: $(ES_OBJS) $(GUEST_DIR)/es.ld
+	@$(CROSS_COMPILE)ld -nostdlib --build-id=none --no-warn-rwx-segments -z noexecstack \
+		-T $(GUEST_DIR)/es.ld -o $@ $(ES_OBJS)
+
+$(GUEST_OUT)/es.bin: $(GUEST_OUT)/es.elf64
+	@$(CROSS_COMPILE)objcopy -O binary -j .image $< $@
 
 .SECONDARY:

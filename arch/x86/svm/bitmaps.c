@@ -62,15 +62,19 @@ bool svm_msrpm_intercepted(const u8 *map, u32 msr, bool write)
 	return (map[n / 8] >> (n % 8) & 1) != 0;
 }
 
+void svm_msrpm_open(u8 *map, u32 msr, bool write)
+{
+	u32 bit = (u32)msrpm_bit(msr);
+
+	/* Bits of a pair never straddle a byte: the read bit's number is even. */
+	map[bit / 8] &= (u8)~((write ? READ | WRITE : READ) << (bit % 8));
+}
+
 void svm_msrpm_fill(u8 *map)
 {
 	memset(map, 0xff, MSRPM_SIZE);
-	for (size_t i = 0; i < ARRAY_SIZE(whitelist); i++) {
-		u32 bit = (u32)msrpm_bit(whitelist[i].msr);
-
-		/* Bits of a pair never straddle a byte: the read bit's number is even. */
-		map[bit / 8] &= (u8)~(whitelist[i].rights << (bit % 8));
-	}
+	for (size_t i = 0; i < ARRAY_SIZE(whitelist); i++)
+		svm_msrpm_open(map, whitelist[i].msr, (whitelist[i].rights & WRITE) != 0);
 }
 
 int svm_bitmaps_init(void)

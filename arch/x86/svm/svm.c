@@ -10,6 +10,7 @@
 #include "core/log.h"
 #include "core/pmm.h"
 #include "core/string.h"
+#include "sev/es.h"
 
 #define CPUID_SVM 0x8000000aU
 #define CPUID_SEV 0x8000001fU
@@ -176,6 +177,10 @@ static void svm_run(struct vcpu *v)
 	struct svm_vcpu *sv = v->arch;
 	paddr_t host = svm_cpu.host_vmcb;
 
+	if (v->trap_protected) {
+		es_run(v);
+		return;
+	}
 	vcpu_state_load(v);
 	/* RFLAGS.IF stays set: host interrupts wait for GIF, and end guest mode. */
 	svm_clgi();
@@ -192,8 +197,7 @@ static void svm_run(struct vcpu *v)
 	svm_vmsave(sv->vmcb_pa);
 	sv->loaded = false;
 	v->gpr[GPR_RAX] = sv->vmcb->rax;
-	if (!v->trap_protected)
-		svm_sync_tpr(v);
+	svm_sync_tpr(v);
 	svm_vmload(host);
 	svm_stgi();
 }

@@ -93,6 +93,8 @@ static inline void svm_vmsave(paddr_t pa) { __asm__ volatile("vmsave %%rax" ::"a
 int svm_bitmaps_init(void);
 /* Fills 8 KiB: everything intercepted but the written whitelist. */
 void svm_msrpm_fill(u8 *map);
+/* Lets the guest read (and write) an MSR of the three ranges without an exit. */
+void svm_msrpm_open(u8 *map, u32 msr, bool write);
 /* Is the access intercepted? MSRs outside the three ranges always are. */
 bool svm_msrpm_intercepted(const u8 *map, u32 msr, bool write);
 

@@ -8,6 +8,7 @@
 #include "core/heap.h"
 #include "core/pmm.h"
 #include "core/string.h"
+#include "sev/es.h"
 
 /* The vCPU's control block: creation, reset, and access to guest registers. */
 
@@ -70,7 +71,7 @@ int svm_vcpu_init(struct vcpu *v)
 	b->n_cr3 = v->vm->npt.root;
 	b->tsc_offset = v->tsc_offset;
 	b->asid = svm.first_asid;
-	return 0;
+	return v->vm->es != NULL ? es_vcpu_init(v) : 0;
 }
 
 void svm_vcpu_destroy(struct vcpu *v)
@@ -79,6 +80,7 @@ void svm_vcpu_destroy(struct vcpu *v)
 
 	if (sv == NULL)
 		return;
+	es_vcpu_destroy(v);
 	vcpu_state_destroy(v);
 	free_pages(sv->vmcb_pa, ORDER_4K);
 	heap_free(sv);
@@ -115,6 +117,10 @@ void svm_vcpu_reset(struct vcpu *v, bool init)
 	struct vmcb *b = sv->vmcb;
 	u64 cache = init ? b->cr0 & (CR0_CD | CR0_NW) : CR0_CD | CR0_NW;
 
+	if (v->trap_protected) {
+		es_vcpu_reset(v);
+		return;
+	}
 	memset(v->gpr, 0, sizeof(v->gpr));
 	v->gpr[GPR_RDX] = v->cpuid.basic[1].eax;
 	reset_segments(b);
@@ -225,7 +231,7 @@ int svm_get_reg(struct vcpu *v, enum vreg reg, u64 *value)
 {
 	*value = 0;
 	if (v->trap_protected)
-		return -EACCES;
+		return es_get_reg(v, reg, value);
 	if (reg >= VREG_COUNT)
 		return -EINVAL;
 	*value = read_reg(v, reg);
@@ -279,7 +285,7 @@ static void write_reg(struct vcpu *v, enum vreg reg, u64 value)
 int svm_set_reg(struct vcpu *v, enum vreg reg, u64 value)
 {
 	if (v->trap_protected)
-		return -EACCES;
+		return es_set_reg(v, reg, value);
 	if (reg >= VREG_COUNT)
 		return -EINVAL;
 	write_reg(v, reg, value);

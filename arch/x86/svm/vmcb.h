@@ -41,6 +41,9 @@
 #define VMCB_I4_MWAIT_ARMED BIT32(12)
 #define VMCB_I4_XSETBV BIT32(13)
 #define VMCB_I4_RDPRU BIT32(14)
+/* Write traps (APM vol. 2, 15.35.10): after the write, SEV-ES guests only. */
+#define VMCB_I4_EFER_TRAP BIT32(15)
+#define VMCB_I4_CR_TRAP(n) BIT32(16 + (n))
 
 #define VMCB_I5_INVLPGB BIT32(0)
 #define VMCB_I5_INVLPGB_ILLEGAL BIT32(1)
@@ -67,8 +70,13 @@
 #define VMCB_V_VECTOR (0xffUL << 32)
 
 #define VMCB_INT_SHADOW BIT(0)
+#define VMCB_INT_IF BIT(1) /* RFLAGS.IF of an SEV-ES guest at the exit */
 
 #define VMCB_NP_ENABLE BIT(0)
+#define VMCB_SEV_ENABLE BIT(1)
+#define VMCB_SEV_ES_ENABLE BIT(2)
+
+#define VMCB_LBR_ENABLE BIT(0)
 
 /* eventinj and exitintinfo (APM vol. 2, 15.20) */
 #define VMCB_EVENT_VECTOR 0xffUL

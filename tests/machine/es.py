@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""SEV-ES test guests and the machine they run on, for test_sev_es*.py."""
+
+import os
+import re
+import struct
+import subprocess
+
+from harness import BUILD, TREE, host_section, vm_section
+
+PSP = "/machine/peripheral/psp"
+SEV = "/objects/sev"
+
+
+def sev_qemu():
+    """The emulator that `make sev-machine` builds, or SEV_QEMU."""
+    if os.environ.get("SEV_QEMU"):
+        return os.environ["SEV_QEMU"]
+    built = subprocess.run([TREE / "tests/sev-machine/build.sh"], check=True, text=True,
+                           stdout=subprocess.PIPE)
+    return built.stdout.split()[-1]
+
+
+def es_image(directory, name, test, *args):
+    """es.bin with its test's number (at offset 12) and arguments (u64 from 16 on)."""
+    data = bytearray((BUILD / "guests" / "es.bin").read_bytes())
+    assert data[8:12] == b"ESG1"
+    args = list(args) + [0] * (4 - len(args))
+    struct.pack_into("<I4Q", data, 12, test, *args)
+    path = directory / f"{name}.bin"
+    path.write_bytes(data)
+    return path
+
+
+def es_section(name, **keys):
+    keys.setdefault("memory", "16M")
+    keys.setdefault("cpus", 1)
+    keys.setdefault("autostart", "no")
+    keys.setdefault("debug-exit", "yes")
+    keys.setdefault("sev-loader", f"{name}.bin")
+    return vm_section(name, sev="es", **keys)
+
+
+def hooks_image():
+    """The hypervisor that makes mistakes when it is told to: `make es-hooks`."""
+    subprocess.run(["make", "-s", "-C", TREE, "es-hooks"], check=True, stdout=subprocess.DEVNULL)
+    return BUILD / "hooks" / "ravelin.elf"
+
+
+def start(machine, guests, directory, memory="", psp="", extra_sections="", files=None,
+          log="warn", host=None, fatal=True, **kw):
+    """A machine whose VMs are SEV-ES guests: {name: (test, args..., {keys})}."""
+    conf = host_section(log=log, **(host or {})) + extra_sections
+    files = dict(files or {})
+    for name, what in guests.items():
+        keys = dict(what[-1]) if isinstance(what[-1], dict) else {}
+        args = [x for x in what if not isinstance(x, dict)]
+        conf += es_section(name, **keys)
+        files[f"{name}.bin"] = es_image(directory, name, *args)
+    extra = ["-object", f"sev-memory,id=sev,fatal={'on' if fatal else 'off'},coherent=off" + memory,
+             "-L", "/usr/share/seabios", "-L", "/usr/share/qemu",
+             "-device", "sev-psp,id=psp" + psp]
+    kw.setdefault("memory", "512M")
+    kw.setdefault("smp", 2)
+    m = machine(conf, files, qemu=sev_qemu(), accel="tcg,thread=single", cpu="EPYC", extra=extra,
+                **kw)
+    m.boot(180)
+    return m
+
+
+def wait_state(m, name, state, timeout=60):
+    """Until `vm list` says so."""
+    for _ in range(int(timeout * 5)):
+        if re.search(rf"^{name} +{state} ", m.command("vm list"), re.M):
+            return
+        m.pump(0.2)
+    raise AssertionError(f"{name} is not {state}:\n{m.command('vm list')}")
+
+
+def count(m, name):
+    """One of the emulator's counters."""
+    return int(m.qmp("qom-get", path=SEV, property=f"count-{name}"))
+
+
+def registers(m):
+    """What the CPUs hold now."""
+    m.qmp("stop")
+    text = m.qmp("human-monitor-command", **{"command-line": "info registers -a"})
+    m.qmp("cont")
+    return text
+
+
+def dump(m, path):
+    """All RAM as it is in the chips."""
+    m.qmp("stop")
+    m.qmp("pmemsave", val=0, size=512 << 20, filename=str(path))
+    m.qmp("cont")
+    return path.read_bytes()
+
+
+def clean(m, guests=0):
+    """Nothing violated, and nothing left at the processor."""
+    assert "violation" not in m.errors(), m.errors()
+    out = m.command("psp status")
+    assert f" {guests} guests" in out and "waits for the PSP" not in out, out
