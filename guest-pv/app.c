@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "kernel.h"
+#include "vc.h"
 
 /*
  * The library put to the test on all CPUs at once, and an example of its use.
@@ -240,7 +240,7 @@ static void flush_work(struct pv_cpu *self)
 		struct pv_cpuset set = all();
 
 		*(volatile uint64_t *)frames[i % FRAMES] = i;
-		__atomic_store_n(&table_pt[0], (uint64_t)frames[i % FRAMES] | 3, __ATOMIC_SEQ_CST);
+		__atomic_store_n(&table_pt[0], (uint64_t)frames[i % FRAMES] | vc_c_bit | 3, __ATOMIC_SEQ_CST);
 		self->flush(self, &set);
 		__atomic_store_n(&flush_round, i, __ATOMIC_SEQ_CST);
 		wait_for_looks(self);
@@ -314,10 +314,10 @@ void app_early(void)
 	rounds = kernel_option("rounds", 2000);
 	kernel_handler[TEST_VECTOR] = on_test;
 	kernel_handler[ECHO_VECTOR] = on_echo;
-	table_pt[0] = (uint64_t)frames[0] | 3;
-	table_pd[0] = (uint64_t)table_pt | 3;
-	table_pdpt[0] = (uint64_t)table_pd | 3;
-	pml4[1] = (uint64_t)table_pdpt | 3;
+	table_pt[0] = (uint64_t)frames[0] | vc_c_bit | 3;
+	table_pd[0] = (uint64_t)table_pt | vc_c_bit | 3;
+	table_pdpt[0] = (uint64_t)table_pd | vc_c_bit | 3;
+	pml4[1] = (uint64_t)table_pdpt | vc_c_bit | 3;
 }
 
 int app_main(void)

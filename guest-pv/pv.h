@@ -105,9 +105,7 @@ struct pv_records {
 	struct pv_steal_record steal;
 	struct pv_time_record time;
 } __attribute__((aligned(64)));
-#ifndef PV_SHARED
-#define PV_SHARED
-#endif
+#define PV_SHARED __attribute__((section(".bss.pv_shared")))
 
 extern struct pv_cpu pv_cpus[PV_CPUS];
 extern struct pv_records pv_records[PV_CPUS];

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+import es
 from harness import BUILD, guest, host_section, linux_files, linux_vm, vm_section
 
 BAD = r"Kernel panic|RV-FAIL|BUG:|soft lockup|rcu.*stall"
@@ -115,11 +116,13 @@ def test_debian_multicasts_by_one_exit(machine, kernel):
     n = multicasts(machine, kernel, "kvmclock,steal,eoi,ipi,tlb")
     casts = n["CAL"] / 3
     assert casts >= 3 * 2 * 60
-    assert casts * 0.95 <= n["hypercall"] <= casts * 1.3, n
+    # Fewer than one: a CPU that has not yet looked at its calls needs no further interrupt.
+    assert casts * 0.6 <= n["hypercall"] <= casts * 1.1, n
     native = multicasts(machine, kernel, "kvmclock,steal,eoi,tlb")
     casts = native["CAL"] / 3
+    print(f"{kernel}: {n} native: {native}")
     assert native.get("hypercall", 0) == 0
-    assert native["wrmsr"] >= n["wrmsr"] + 3 * casts * 0.9, (native, n)
+    assert native["wrmsr"] >= n["wrmsr"] + 2 * casts, (native, n)
 
 
 # --- guest-pv ---
@@ -230,6 +233,40 @@ def test_masks_that_cannot_be_had(machine, fail, ipis, flushes):
         assert sent.group(1) == "0" and int(sent.group(2)) > 0
     else:
         assert int(sent.group(1)) > 0 and sent.group(2) == "0"
+
+
+# --- guest-pv as an SEV-ES guest ---
+
+def run_es(machine, tmp_path, cpus, smp, name="guest-pv", cmdline="", timeout=240, **keys):
+    """The same program, encrypted: its image brings its command line at offset 16."""
+    data = bytearray((BUILD / "guest-pv" / f"{name}.es").read_bytes())
+    assert data[8:12] == b"GPVE" and len(cmdline) < 240
+    data[16:16 + len(cmdline)] = cmdline.encode()
+    (tmp_path / "guest.es").write_bytes(data)
+    conf = host_section(log="warn") + vm_section(
+        "pv", memory="64M", cpus=cpus, autostart="no", sev="es", **{"debug-exit": "yes",
+        "sev-loader": "guest.es"}, **keys)
+    m = machine(conf, {"guest.es": tmp_path / "guest.es"}, smp=smp, door="grub-bios",
+                memory="512M", qemu=es.sev_qemu(), accel="tcg,thread=single", cpu="EPYC",
+                extra=["-object", "sev-memory,id=sev,fatal=on,coherent=off",
+                       "-L", "/usr/share/seabios", "-L", "/usr/share/qemu",
+                       "-device", "sev-psp,id=psp"])
+    m.boot(180)
+    out = m.run_guest("pv", timeout=timeout)
+    es.clean(m)
+    return m, out
+
+
+@pytest.mark.parametrize("cpus,smp", [(1, 1), (2, 2), (4, 1), (4, 2)])
+@pytest.mark.parametrize("name", ["guest-pv", "guest-pv-static"])
+def test_guest_pv_encrypted(machine, tmp_path, name, cpus, smp):
+    m, out = run_es(machine, tmp_path, cpus, smp, name, "rounds=1000")
+    assert "guest-pv: PASS" in out and "FAIL" not in out, out
+    assert f"guest-pv: SEV-ES, {cpus} CPUs" in out
+    assert "masks missing: 0 for IPIs, 0 for flushes" in out
+    if cpus > 1:
+        assert re.search(rf"(\d+) multicasts to {cpus - 1} CPUs: \1 hypercalls, 0 single", out)
+    assert "backwards 0" in out
 
 
 # --- hostile ---
