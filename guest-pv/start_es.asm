@@ -12,7 +12,7 @@ STACK_SHIFT equ 14
 
 extern kernel_main, kernel_ap, pml4, pdpt, page_dirs, boot_stack_end, ap_stacks, gdtr
 extern bss_start, bss_end, shared_start, shared_end
-global es_cmdline, vc_c_bit
+global es_entry, es_cmdline, vc_c_bit
 
 section .es_entry progbits alloc exec nowrite
 bits 32
