@@ -259,13 +259,14 @@ struct cpu_features {
 	char vendor[13];
 	char brand[49];
 	u32 family, model, stepping;
-	u32 phys_bits;      /* physical address width */
+	u32 phys_bits;      /* physical address width, less what memory encryption takes */
 	bool amd;           /* AMD or Hygon */
 	bool intel;
 	bool nx, page1g, pat;
 	bool smep, smap, umip, pge;
 	bool xsave, x2apic, tsc_deadline, tsc_invariant, arat;
 	bool hypervisor;    /* runs under another hypervisor */
+	bool tcg;           /* which is QEMU's emulation of a CPU, with quirks of its own */
 };
 extern struct cpu_features cpu_features;
 
