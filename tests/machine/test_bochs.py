@@ -166,6 +166,23 @@ def test_linux(machine, cpu, cpus, vcpus):
     m.expect(r"^\[linux: is off\]", 60, never=BAD)
 
 
+def test_linux_is_paravirtual(machine):
+    """Two vCPUs on one CPU: the kernel finds the clock, and sends interrupts by hypercall."""
+    conf = host_section(attach="linux") + linux_vm("linux", "dmesg", cpus=2, memory="256M")
+    m = machine.bochs(conf, linux_files(), smp=1)
+    m.expect(r"^RV-CLOCK kvm-clock of (.*)$", 900, never=BAD)
+    m.expect(r"^RV-DMESG-BEGIN$", 60, never=BAD)
+    begin = m.mark
+    m.expect(r"^RV-DMESG-END$", 120)
+    log = m.text[begin:m.mark]
+    for line in ("Hypervisor detected: KVM", "kvm-clock: Using msrs 4b564d01 and 4b564d00",
+                 "setup PV IPIs", "KVM setup pv remote TLB flush", "Switched to clocksource kvm-clock"):
+        assert line in log, line
+    m.expect(r"guest# ", 120)
+    m.shell()
+    assert sum(map(int, re.findall(r"^ +hypercall +(\d+)$", m.command("vm stats linux"), re.M))) > 0
+
+
 @full
 def test_two_vms(machine):
     conf = host_section(attach="one")

@@ -288,6 +288,15 @@ static u64 read_reg(struct vcpu *v, enum vreg reg)
 	}
 }
 
+/* v has just left guest mode here: its VMCS is the current one. */
+u32 vmx_code_state(struct vcpu *v)
+{
+	u32 cpl = (u32)vmx_read(VMCS_GUEST_AR(VSEG_SS)) >> AR_DPL_SHIFT & 3;
+
+	(void)v;
+	return cpl | (vmx_code64() ? VCODE_64 : 0);
+}
+
 int vmx_get_reg(struct vcpu *v, enum vreg reg, u64 *value)
 {
 	int err;

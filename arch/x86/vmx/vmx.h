@@ -180,6 +180,7 @@ int vmx_vcpu_init(struct vcpu *v);
 void vmx_vcpu_destroy(struct vcpu *v);
 void vmx_vcpu_reset(struct vcpu *v, bool init);
 int vmx_get_reg(struct vcpu *v, enum vreg reg, u64 *value);
+u32 vmx_code_state(struct vcpu *v);
 int vmx_set_reg(struct vcpu *v, enum vreg reg, u64 value);
 int vmx_get_seg(struct vcpu *v, enum vseg seg, struct vsegment *s);
 int vmx_set_seg(struct vcpu *v, enum vseg seg, const struct vsegment *s);
