@@ -10,6 +10,7 @@
 #include "core/string.h"
 #include "core/trace.h"
 #include "core/vm.h"
+#include "sev/es.h"
 
 /* The shell's commands about VMs. */
 
@@ -385,7 +386,7 @@ static int vm_regs_command(int argc, char **argv)
 	if (smp_call(r.v->cpu, regs_collect, &r))
 		return -ENODEV;
 	if (r.error == -EACCES)
-		log_printf("%s: protected: SEV-ES hides its registers\n", vm->name);
+		es_print_regs(r.v);
 	else if (r.error)
 		log_printf("%s: error %d\n", vm->name, -r.error);
 	else
@@ -422,12 +423,15 @@ static int vm_peek_command(int argc, char **argv)
 	vm = need_vm(argv[2]);
 	if (!vm)
 		return -ENOENT;
+	if (vm->es) {
+		log_printf("%s: protected\n", vm->name);
+		return -EACCES;
+	}
 	for (u64 done = 0; done < len; done += sizeof(data)) {
 		size_t n = MIN(len - done, sizeof(data));
 
 		if (gpa + done < gpa || vm_memory_read(vm_host(vm), gpa + done, data, n)) {
-			log_printf("%012lx: %s\n", (unsigned long)(gpa + done),
-				   vm->config->sev == SEV_ES ? "protected, or not RAM" : "not RAM");
+			log_printf("%012lx: not RAM\n", (unsigned long)(gpa + done));
 			return -EFAULT;
 		}
 		peek_line(gpa + done, data, n);

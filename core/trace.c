@@ -19,17 +19,22 @@ u32 trace_flags;
 
 static struct trace_ring *rings[CPU_MAX];
 
-void trace_write(u32 vm, u32 vcpu, u32 kind, u64 a, u64 b)
+void trace_record(const struct trace_record *r)
 {
 	struct trace_ring *ring = rings[cpu_number()];
-	u64 slot;
+	struct trace_record *to;
 
 	if (!ring)
 		return; /* a CPU that came up after the start */
-	slot = __atomic_fetch_add(&ring->next, 1, __ATOMIC_RELAXED);
-	ring->record[slot % RECORDS] = (struct trace_record){
-		.tsc = rdtsc(), .vm = (u16)vm, .vcpu = (u16)vcpu, .kind = kind, .a = a, .b = b,
-	};
+	to = &ring->record[__atomic_fetch_add(&ring->next, 1, __ATOMIC_RELAXED) % RECORDS];
+	*to = *r;
+	to->tsc = rdtsc();
+}
+
+void trace_write(u32 vm, u32 vcpu, u32 kind, u64 a, u64 b)
+{
+	trace_record(&(struct trace_record){ .vm = (u8)vm, .vcpu = (u8)vcpu, .kind = (u8)kind,
+					     .a = a, .b = b });
 }
 
 int trace_start(void)
@@ -131,6 +136,7 @@ const char *trace_kind_name(u32 kind)
 		[TRACE_EXIT] = "exit", [TRACE_ENTER] = "enter", [TRACE_INJECT] = "inject",
 		[TRACE_IRQ] = "irq",   [TRACE_SCHED] = "sched", [TRACE_VM] = "vm",
 		[TRACE_ES_TRAP] = "trap",
+		[TRACE_VMGEXIT] = "vmgexit", [TRACE_GHCB_MSR] = "ghcb-msr",
 	};
 
 	return kind < TRACE_KINDS ? name[kind] : "?";

@@ -19,20 +19,26 @@ enum trace_kind {
 	TRACE_SCHED,  /* a: enum vcpu_state */
 	TRACE_VM,     /* a: enum vm_state */
 	TRACE_ES_TRAP, /* write trap of an SEV-ES guest. a: exit code, b: new value */
+	TRACE_VMGEXIT,  /* code, a, b: SW_EXITCODE, SW_EXITINFO1 and 2; result: the answer's class and error */
+	TRACE_GHCB_MSR, /* code: the request's, a: request, b: answer */
 	TRACE_KINDS
 };
 
 struct trace_record {
 	u64 tsc;
-	u16 vm;   /* index of the VM */
-	u16 vcpu;
-	u32 kind; /* enum trace_kind */
+	u8 vm;    /* index of the VM */
+	u8 vcpu;
+	u8 kind;  /* enum trace_kind */
+	u8 result;
+	u32 code;
 	u64 a, b;
 };
 ASSERT_SIZE(struct trace_record, 32);
 
 extern u32 trace_flags; /* TRACE_*; read by every CPU, written by the shell */
 
+/* Fills in the time; for events that are seldom looked at. */
+void trace_record(const struct trace_record *r);
 void trace_write(u32 vm, u32 vcpu, u32 kind, u64 a, u64 b);
 
 /* Any context on any CPU. */

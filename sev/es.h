@@ -15,6 +15,8 @@
 /* GHCB protocol versions that are spoken (GHCB specification, 2.3.1). */
 #define GHCB_VERSION_MIN 1U
 #define GHCB_VERSION_MAX 2U
+#define GHCB_BUFFER_SIZE 2032U /* the page's shared buffer */
+#define ES_EVENTS 40           /* counters; sev/ghcb_page.h says what of */
 
 /* Why a vCPU waits in AP reset hold, and where the answer goes. */
 enum es_hold {
@@ -39,7 +41,12 @@ struct es_vcpu {
 	u32 npf_count;     /* how often in a row */
 	bool nmi_masked;   /* from an NMI's injection to the guest's NMI_COMPLETE */
 	paddr_t vmsa;      /* encrypted; 0: none */
-	u64 events[32];    /* GHCB events and MSR requests by kind, for `vm stats` */
+	u64 events[ES_EVENTS]; /* GHCB events and MSR requests by kind, for `vm stats` */
+
+	/* sev/ghcb*.c */
+	gpa_t page_gpa;    /* the GHCB used last, 0: none, */
+	struct ghcb *page; /* and where it is: guest RAM never moves */
+	u64 dr7;           /* as the guest says; no use is made of it */
 };
 
 struct es_vm {
@@ -79,6 +86,8 @@ void es_vcpu_reset(struct vcpu *v);
 /* VREG_CR0, _CR4, _EFER as the traps told, what the control block shows; -EACCES for the rest. */
 int es_get_reg(struct vcpu *v, enum vreg reg, u64 *value);
 int es_set_reg(struct vcpu *v, enum vreg reg, u64 value);
+/* For a person: "protected", and what the traps told. */
+void es_print_regs(const struct vcpu *v);
 /* HAZ_INIT and HAZ_SIPI bits that arrived; own CPU, v not in its loop. */
 void es_startup_events(struct vcpu *v, u32 hazards);
 
@@ -86,7 +95,5 @@ void es_startup_events(struct vcpu *v, u32 hazards);
 
 /* virt->run() of an SEV-ES vCPU. */
 void es_run(struct vcpu *v);
-/* The guest is ready for its next NMI. Own CPU. */
-void es_nmi_complete(struct vcpu *v);
 
 #endif

@@ -19,7 +19,7 @@ u32 es_hooks;
 void es_hook_intercepts(struct vmcb *b)
 {
 	if (es_hook(ES_HOOK_INTERCEPTS)) {
-		b->intercept_cr |= BIT32(SVM_EXIT_CR0_WRITE);
+		b->intercept_cr |= BIT32(SVM_EXIT_CR8_WRITE);
 		b->intercept4 |= VMCB_I4_XSETBV;
 	}
 	if (es_hook(ES_HOOK_NO_INVD))
@@ -123,6 +123,7 @@ static int hook_command(int argc, char **argv)
 		[ES_HOOK_VMSA_C_BIT] = "vmsa-c-bit", [ES_HOOK_NO_FLUSH] = "no-flush",
 		[ES_HOOK_SKIP_R13] = "skip-r13", [ES_HOOK_NO_FINISH] = "no-finish",
 		[ES_HOOK_SWAP_PAGES] = "swap-pages", [ES_HOOK_VERSION3] = "version3",
+		[ES_HOOK_CHECK] = "check",
 	};
 
 	es_hooks = 0;

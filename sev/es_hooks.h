@@ -11,7 +11,7 @@
  * constant false, and nothing is left of them.
  */
 enum es_hook {
-	ES_HOOK_INTERCEPTS,    /* CR0 writes and XSETBV are intercepted */
+	ES_HOOK_INTERCEPTS,    /* CR8 writes and XSETBV are intercepted */
 	ES_HOOK_NO_HOLES,      /* devices are not mapped instead of reserved */
 	ES_HOOK_AFTER_SHUTDOWN, /* VMRUN again after SHUTDOWN */
 	ES_HOOK_NO_INVD,       /* INVD is not intercepted */
@@ -27,6 +27,7 @@ enum es_hook {
 	ES_HOOK_NO_FINISH,     /* runs without LAUNCH_FINISH */
 	ES_HOOK_SWAP_PAGES,    /* two pages of the guest change places after the launch */
 	ES_HOOK_VERSION3,      /* offers GHCB version 3 at least */
+	ES_HOOK_CHECK,         /* none: the registers are looked at with each of them */
 	ES_HOOKS
 };
 

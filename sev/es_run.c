@@ -89,13 +89,6 @@ static void inject_nmi(struct vcpu *v, struct vmcb *b)
 	__atomic_sub_fetch(&v->nmi_pending, 1, __ATOMIC_ACQ_REL);
 }
 
-void es_nmi_complete(struct vcpu *v)
-{
-	v->es->nmi_masked = false;
-	if (__atomic_load_n(&v->nmi_pending, __ATOMIC_ACQUIRE) != 0)
-		__atomic_or_fetch(&v->hazards, HAZ_NMI, __ATOMIC_RELAXED);
-}
-
 /* Software interrupts and vectors 3 and 4 may not be injected (APM vol. 2, 15.35.8). */
 static void inject_event(struct vcpu *v, struct vmcb *b)
 {
@@ -167,19 +160,24 @@ static void cr8_written(struct vcpu *v, struct vmcb *b, u64 value)
 /* The register has the new value already, and it cannot be changed (APM vol. 2, 15.35.10). */
 static u32 trap(struct vcpu *v, struct vmcb *b)
 {
+	struct es_vcpu *es = v->es;
 	u64 value = b->exitinfo1;
 
 	switch (b->exitcode) {
 	case SVM_EXIT_EFER_TRAP:
-		v->es->efer = value & ~EFER_SVME;
+		es->efer = value & ~EFER_SVME;
 		break;
 	case SVM_EXIT_CR0_TRAP:
-		v->es->cr0 = value;
+		es->cr0 = value;
+		/* LMA follows without a write. */
+		es->efer &= ~EFER_LMA;
+		if ((value & CR0_PG) != 0 && (es->efer & EFER_LME) != 0)
+			es->efer |= EFER_LMA;
 		if (es_hook(ES_HOOK_CR0))
 			vmcb_set_cr0(b, value ^ CR0_WP);
 		break;
 	case SVM_EXIT_CR0_TRAP + 4:
-		v->es->cr4 = value;
+		es->cr4 = value;
 		break;
 	default:
 		cr8_written(v, b, value);
@@ -264,17 +262,6 @@ static __attribute__((noinline)) u32 other_exit(struct vcpu *v, struct vmcb *b)
 	return fatal(v, b, "unexpected exit");
 }
 
-static u32 vmgexit(struct vcpu *v, struct vmcb *b)
-{
-	u32 result = ghcb_vmgexit(v);
-
-	if (unlikely(v->es->hold != ES_HOLD_NONE)) {
-		v->halt_if = (b->int_state & VMCB_INT_IF) != 0;
-		v->halted = true;
-	}
-	return result;
-}
-
 /* GIF clear. Non-zero: leave. */
 static u32 handle_exit(struct vcpu *v, struct vmcb *b)
 {
@@ -285,7 +272,7 @@ static u32 handle_exit(struct vcpu *v, struct vmcb *b)
 	if (unlikely((b->exitintinfo & VMCB_EVENT_VALID) != 0))
 		svm_requeue(v);
 	if (likely(b->exitcode == SVM_EXIT_VMGEXIT))
-		result = vmgexit(v, b);
+		result = ghcb_vmgexit(v);
 	else
 		result = other_exit(v, b);
 	return result & VRESULT_LEAVE;

@@ -5,6 +5,7 @@
 #include "arch/x86/vcpu_state.h"
 #include "core/errno.h"
 #include "core/heap.h"
+#include "core/log.h"
 #include "core/pmm.h"
 #include "core/string.h"
 #include "sev/es.h"
@@ -167,6 +168,15 @@ int es_set_reg(struct vcpu *v, enum vreg reg, u64 value)
 		return -EACCES;
 	vmcb_set_tsc_offset(svm_vmcb(v), value);
 	return 0;
+}
+
+void es_print_regs(const struct vcpu *v)
+{
+	const struct es_vcpu *es = v->es;
+
+	log_printf("%s: protected: SEV-ES hides its registers; its writes were seen to\n"
+		   "cr0 %08lx  cr4 %08lx  cr8 %x  efer %04lx\n", v->vm->name, es->cr0, es->cr4,
+		   es->cr8, es->efer);
 }
 
 /*

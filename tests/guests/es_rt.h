@@ -174,6 +174,20 @@ static inline void clflush(const volatile void *p)
 	__asm__ volatile("clflush (%0)" : : "r"(p) : "memory");
 }
 
+/* In the forms that the #VC handler knows. */
+static inline u32 mmio_read(u64 at)
+{
+	u32 v;
+
+	__asm__ volatile("movl (%1), %0" : "=r"(v) : "r"(at) : "memory");
+	return v;
+}
+
+static inline void mmio_write(u64 at, u32 v)
+{
+	__asm__ volatile("movl %0, (%1)" : : "r"(v), "r"(at) : "memory");
+}
+
 /* A page that was private and is used through the shared view from now on, or the other way. */
 void flush_page(volatile void *p);
 

@@ -2,6 +2,7 @@
 """SEV-ES test guests and the machine they run on, for test_sev_es*.py."""
 
 import os
+import re
 import struct
 import subprocess
 
@@ -9,7 +10,6 @@ from harness import BUILD, TREE, host_section, vm_section
 
 PSP = "/machine/peripheral/psp"
 SEV = "/objects/sev"
-CPU_INDEX = "cpus"
 
 
 def sev_qemu():
@@ -41,12 +41,15 @@ def es_section(name, **keys):
     return vm_section(name, sev="es", **keys)
 
 
-def start(machine, guests, directory, memory="", psp="", smp=2, extra_sections="", files=None,
-          log="info", host=None, **kw):
-    """A machine whose VMs are SEV-ES guests: {name: (test, args..., {keys})}.
+def hooks_image():
+    """The hypervisor that makes mistakes when it is told to: `make es-hooks`."""
+    subprocess.run(["make", "-s", "-C", TREE, "es-hooks"], check=True, stdout=subprocess.DEVNULL)
+    return BUILD / "hooks" / "ravelin.elf"
 
-    The checkers end the emulator (fatal=on) and caches are not coherent over keys.
-    """
+
+def start(machine, guests, directory, memory="", psp="", extra_sections="", files=None,
+          log="warn", host=None, fatal=True, **kw):
+    """A machine whose VMs are SEV-ES guests: {name: (test, args..., {keys})}."""
     conf = host_section(log=log, **(host or {})) + extra_sections
     files = dict(files or {})
     for name, what in guests.items():
@@ -54,19 +57,45 @@ def start(machine, guests, directory, memory="", psp="", smp=2, extra_sections="
         args = [x for x in what if not isinstance(x, dict)]
         conf += es_section(name, **keys)
         files[f"{name}.bin"] = es_image(directory, name, *args)
-    extra = ["-object", "sev-memory,id=sev,fatal=on,coherent=off" + memory,
+    extra = ["-object", f"sev-memory,id=sev,fatal={'on' if fatal else 'off'},coherent=off" + memory,
              "-L", "/usr/share/seabios", "-L", "/usr/share/qemu",
              "-device", "sev-psp,id=psp" + psp]
     kw.setdefault("memory", "512M")
-    m = machine(conf, files, qemu=sev_qemu(), smp=smp, accel="tcg,thread=single", cpu="EPYC",
-                extra=extra, **kw)
+    kw.setdefault("smp", 2)
+    m = machine(conf, files, qemu=sev_qemu(), accel="tcg,thread=single", cpu="EPYC", extra=extra,
+                **kw)
     m.boot(180)
     return m
+
+
+def wait_state(m, name, state, timeout=60):
+    """Until `vm list` says so."""
+    for _ in range(int(timeout * 5)):
+        if re.search(rf"^{name} +{state} ", m.command("vm list"), re.M):
+            return
+        m.pump(0.2)
+    raise AssertionError(f"{name} is not {state}:\n{m.command('vm list')}")
 
 
 def count(m, name):
     """One of the emulator's counters."""
     return int(m.qmp("qom-get", path=SEV, property=f"count-{name}"))
+
+
+def registers(m):
+    """What the CPUs hold now."""
+    m.qmp("stop")
+    text = m.qmp("human-monitor-command", **{"command-line": "info registers -a"})
+    m.qmp("cont")
+    return text
+
+
+def dump(m, path):
+    """All RAM as it is in the chips."""
+    m.qmp("stop")
+    m.qmp("pmemsave", val=0, size=512 << 20, filename=str(path))
+    m.qmp("cont")
+    return path.read_bytes()
 
 
 def clean(m, guests=0):

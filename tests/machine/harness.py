@@ -309,7 +309,7 @@ class Plain(Emulator):
 class Machine(Emulator):
     """A machine that boots Ravelin."""
 
-    def __init__(self, conf, files=None, door=DEFAULT_DOOR, cmdline="", **kw):
+    def __init__(self, conf, files=None, door=DEFAULT_DOOR, cmdline="", image=None, **kw):
         kw.setdefault("name", f"ravelin-{door}")
         kw.setdefault("smp", 2)
         kw.setdefault("memory", "2G")
@@ -317,6 +317,7 @@ class Machine(Emulator):
         assert door in DOORS, f"door {door!r}: one of {DOORS}"
         self.conf, self.files, self.door, self.cmdline = conf, dict(files or {}), door, cmdline
         self.marks = 0
+        self.image = image or BUILD / "ravelin.elf"
 
     def flash(self):
         code = next((path for path in OVMF_CODE if os.path.exists(path)), None)
@@ -331,7 +332,7 @@ class Machine(Emulator):
         if self.door == "efi":
             disk = media.esp(self.dir / "esp.img", BUILD / "ravelin.efi", self.conf, self.files)
             return self.flash() + ["-drive", f"if=ide,format=raw,file={disk}"]
-        disk = media.iso(self.dir / "boot.iso", BUILD / "ravelin.elf", self.conf, self.files,
+        disk = media.iso(self.dir / "boot.iso", self.image, self.conf, self.files,
                          self.cmdline)
         args = ["-drive", f"if=ide,media=cdrom,readonly=on,format=raw,file={disk}"]
         return args if self.door == "grub-bios" else self.flash() + args

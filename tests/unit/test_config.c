@@ -71,6 +71,12 @@ static void test_full(void **state)
 			       "affinity= 0-1, 3,255\n"
 			       "sev     = es\n"
 			       "policy  = nodbg,noks\n"
+			       "sev-loader = stage0.bin\n"
+			       "sev-cert = godh.b64\n"
+			       "sev-session = session.b64\n"
+			       "sev-secret = secret.bin\n"
+			       "sev-secret-header = header.bin\n"
+			       "sev-secret-gpa = 0x80d000\n"
 			       "autostart = yes\n"
 			       "debug-exit = on\n"
 			       "[VM old_one.2]\n"
@@ -106,6 +112,12 @@ static void test_full(void **state)
 	assert_true(vms[0].affinity.bits[3] == 1UL << 63);
 	assert_int_equal(vms[0].sev, SEV_ES);
 	assert_int_equal(vms[0].policy, 1 | 2 | 4); /* NODBG, NOKS, and ES by sev = es */
+	assert_string_equal(vms[0].sev_loader, "stage0.bin");
+	assert_string_equal(vms[0].sev_cert, "godh.b64");
+	assert_string_equal(vms[0].sev_session, "session.b64");
+	assert_string_equal(vms[0].sev_secret, "secret.bin");
+	assert_string_equal(vms[0].sev_secret_header, "header.bin");
+	assert_int_equal(vms[0].sev_secret_gpa, 0x80d000);
 	assert_true(vms[0].autostart);
 	assert_true(vms[0].debug_exit);
 	assert_false(vms[0].debugcon);
@@ -177,6 +189,11 @@ static const struct {
 	{ "initrd = \"x\" y", "text after the closing \"" },
 	{ "module = ", "empty; use the path" },
 	{ "firmware = f", "[vm a]: has both kernel and firmware" },
+	{ "sev-loader = l", "[vm a]: has sev-... keys, which need sev = es" },
+	{ "sev = es", "[vm a]: sev = es with a kernel needs sev-loader" },
+	{ "sev = es\nsev-loader = l\nsev-cert = c", "sev-cert and sev-session belong together" },
+	{ "sev = es\nsev-loader = l\nsev-secret = s", "sev-secret and sev-secret-header belong" },
+	{ "sev-secret-gpa = x", "use an address, such as" },
 	{ "initrd = i\nmodule = m", "has both initrd and module" },
 	{ "just words", "ravelin.conf:3: 'just words': not understood" },
 	{ "= 5", "not understood" },

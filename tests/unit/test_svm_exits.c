@@ -8,6 +8,7 @@
 #include "arch/x86/vcpu_state.h"
 #include "core/heap.h"
 #include "core/pmm.h"
+#include "sev/es.h"
 
 /* vcpu.c's surroundings; only the accessors are used here. */
 void *heap_alloc(size_t size) { return NULL; }
@@ -18,6 +19,12 @@ void *phys_to_virt(paddr_t pa) { return NULL; }
 int vcpu_state_init(struct vcpu *v) { return -ENOMEM; }
 void vcpu_state_destroy(struct vcpu *v) { }
 void vcpu_state_reset(struct vcpu *v, bool init) { }
+/* An SEV-ES vCPU is only asked for its registers here. */
+int es_vcpu_init(struct vcpu *v) { abort(); }
+void es_vcpu_destroy(struct vcpu *v) { abort(); }
+void es_vcpu_reset(struct vcpu *v) { abort(); }
+int es_get_reg(struct vcpu *v, enum vreg reg, u64 *value) { return -EACCES; }
+int es_set_reg(struct vcpu *v, enum vreg reg, u64 value) { return -EACCES; }
 
 static u32 do_exit(u64 code, u64 info1, u64 info2)
 {

@@ -12,6 +12,7 @@
 #include "arch/x86/percpu.h"
 #include "core/sched.h"
 #include "core/vm.h"
+#include "sev/es.h"
 
 struct percpu percpu;
 static u64 regs[VREG_COUNT];
@@ -57,6 +58,7 @@ void vlapic_init(struct vlapic *l, struct vdev_platform *p, u32 vcpu, u32 apic_i
 void vlapic_reset(struct vlapic *l, bool init) { lapic_resets += init ? 100 : 1; }
 int vlapic_pending(struct vlapic *l) { return irq; }
 void pv_reset(struct vcpu *v) {}
+void es_startup_events(struct vcpu *v, u32 hazards) { abort(); }
 void pv_eoi_settle(struct vcpu *v) {}
 void log_print(u32 level, const char *fmt, ...) {}
 void vm_power(struct vm *vm, u32 what, u32 code)
