@@ -4,6 +4,7 @@
 #include "arch/x86/vcpu_state.h"
 #include "core/string.h"
 #include "core/vm.h"
+#include "sev/sev.h"
 
 /*
  * The CPUID policy: what of the machine's features a guest is shown. A bit
@@ -141,6 +142,16 @@ static void extended_leaves(struct vcpu *v)
 	}
 }
 
+/* What an SEV-ES guest must know of its encryption: it checks all of it against the CPU. The bits
+ * are SEV, SEV-ES and caches that are coherent across keys (APM vol. 3, appendix E.4.17). */
+static void sev_leaf(struct cpuid_table *t)
+{
+	t->ext_max = 0x1f;
+	t->ext[0].eax = CPUID_EXT_BASE + t->ext_max;
+	t->ext[0x1f].eax = BIT32(1) | BIT32(3) | (sev_facts.coherent ? BIT32(10) : 0);
+	t->ext[0x1f].ebx = sev_facts.c_bit | sev_facts.reduction << 6;
+}
+
 /* Leaves answered by subleaf: caches on Intel, XSAVE areas. */
 static void add_subleaf(struct cpuid_table *t, u32 leaf, u32 subleaf, struct cpuid_entry e)
 {
@@ -195,6 +206,8 @@ void cpuid_build(struct vcpu *v)
 	memset(&v->cpuid, 0, sizeof(v->cpuid));
 	basic_leaves(v, xcr0);
 	extended_leaves(v);
+	if (v->vm->es != NULL)
+		sev_leaf(&v->cpuid);
 	pv_cpuid(v->vm, v->cpuid.hv);
 	if (cpu_features.intel)
 		cache_subleaves(v);

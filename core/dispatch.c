@@ -217,9 +217,11 @@ static u32 dispatch(struct vcpu *v)
 	return exit_fatal(v);
 }
 
-/* What a trace shows of the exit beside its kind. */
+/* What a trace shows of the exit beside its kind; of an encrypted guest no register. */
 static u64 exit_operand(const struct vcpu *v)
 {
+	if (v->trap_protected && v->exit.kind != VEXIT_IO)
+		return 0;
 	switch (v->exit.kind) {
 	case VEXIT_CPUID:
 	case VEXIT_HYPERCALL:

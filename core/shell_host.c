@@ -224,6 +224,9 @@ static void trace_line(u32 cpu, const struct trace_record *r)
 		   trace_kind_name(r->kind));
 	if (r->kind == TRACE_EXIT)
 		log_printf("%s 0x%lx\n", vexit_name((u32)r->a), (unsigned long)r->b);
+	else if (r->kind == TRACE_VMGEXIT)
+		log_printf("0x%x info 0x%lx 0x%lx result %u/%u\n", r->code, (unsigned long)r->a,
+			   (unsigned long)r->b, r->result >> 4, r->result & 0xf);
 	else
 		log_printf("0x%lx 0x%lx\n", (unsigned long)r->a, (unsigned long)r->b);
 }

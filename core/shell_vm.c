@@ -11,6 +11,7 @@
 #include "core/trace.h"
 #include "core/vm.h"
 #include "sev/es.h"
+#include "sev/ghcb.h"
 
 /* The shell's commands about VMs. */
 
@@ -261,6 +262,7 @@ static void stats_vm(const struct vm *vm)
 		}
 	}
 	stats_kinds(exits, cycles);
+	ghcb_stats(vm, 0, vm->vcpus);
 }
 
 static void stats_vm_each(const struct vm *vm)
@@ -269,6 +271,7 @@ static void stats_vm_each(const struct vm *vm)
 	for (u32 i = 0; i < vm->vcpus; i++) {
 		stats_vcpu(vm->vcpu[i]);
 		stats_kinds(vm->vcpu[i]->exits, vm->vcpu[i]->cycles);
+		ghcb_stats(vm, i, i + 1);
 	}
 }
 

@@ -203,99 +203,106 @@ static u32 serve_unknown(struct vcpu *v, struct ghcb_call *c)
 
 /* --- the table ---------------------------------------------------------------------------------- */
 
-/* Fields in the two words of VALID_BITMAP. */
-#define RAX GHCB_V0(rax)
-#define CPL GHCB_V0(cpl)
-#define RBX GHCB_V1(rbx)
-#define RCX GHCB_V1(rcx)
-#define RDX GHCB_V1(rdx)
-#define XCR0 GHCB_V1(xcr0)
-#define SCRATCH GHCB_V1(sw_scratch)
-#define EVENT (GHCB_V1(sw_exitcode) | GHCB_V1(sw_exitinfo1) | GHCB_V1(sw_exitinfo2))
-#define INFO (GHCB_V1(sw_exitinfo1) | GHCB_V1(sw_exitinfo2))
+/*
+ * Fields of an event, each a bit: those of the bitmap's second word moved down,
+ * the two of its first word where the others leave room. See fields_in().
+ */
+#define SHIFT 33
+#define FIELD(name) ((u32)(GHCB_V1(name) >> SHIFT))
+#define RCX FIELD(rcx)
+#define RDX FIELD(rdx)
+#define RBX FIELD(rbx)
+#define SCRATCH FIELD(sw_scratch)
+#define XCR0 FIELD(xcr0)
+#define EVENT (FIELD(sw_exitcode) | FIELD(sw_exitinfo1) | FIELD(sw_exitinfo2))
+#define RAX ((u32)(GHCB_V0(rax) >> 32))
+#define CPL ((u32)GHCB_V0(cpl))
+#define SECOND_WORD (RCX | RDX | RBX | SCRATCH | XCR0 | EVENT)
+#define NEW BIT32(30) /* no field: the event came with version 2 */
+_Static_assert(GHCB_V1(rcx) >> SHIFT == 1 && GHCB_V1(xcr0) >> SHIFT < NEW, "a field is lost");
+_Static_assert(((RAX | CPL) & (SECOND_WORD | NEW)) == 0 && RAX != CPL && CPL != 0, "fields meet");
 
-/* What each event needs beside SW_EXITCODE, SW_EXITINFO1 and 2, and the registers it answers in. */
+static inline u32 fields_in(const struct ghcb *g)
+{
+	return ((u32)(g->valid_bitmap[1] >> SHIFT) & SECOND_WORD) |
+	       ((u32)(g->valid_bitmap[0] >> 32) & RAX) | ((u32)g->valid_bitmap[0] & CPL);
+}
+
+/*
+ * Each event: what it needs beside SW_EXITCODE, SW_EXITINFO1 and 2, and the
+ * registers of its answer. One code may have several rows, the first has the
+ * code; the more frequent ones stand first.
+ */
 static const struct row {
-	u64 in0, in1;   /* fields that must be valid, by words of VALID_BITMAP */
-	u64 out0, out1; /* registers of the answer: RAX, RBX, RCX, RDX */
+	u32 code; /* SW_EXITCODE */
+	u32 in, out;
 	u32 (*serve)(struct vcpu *v, struct ghcb_call *c);
-	u32 version;    /* of the protocol that has the event */
 } rows[GHCB_EVENTS] = {
-	[GHCB_CPUID] = { RAX, RCX, RAX, RBX | RCX | RDX, serve_cpuid, 1 },
-	[GHCB_CPUID_XSAVE] = { RAX, RCX | XCR0, RAX, RBX | RCX | RDX, serve_cpuid_xsave, 1 },
-	[GHCB_RDMSR] = { 0, RCX, RAX, RDX, serve_rdmsr, 1 },
-	[GHCB_WRMSR] = { RAX, RCX | RDX, 0, 0, serve_wrmsr, 1 },
-	[GHCB_IN] = { 0, 0, RAX, 0, ghcb_port, 1 },
-	[GHCB_OUT] = { RAX, 0, 0, 0, ghcb_port, 1 },
-	[GHCB_INS] = { 0, SCRATCH, 0, 0, ghcb_string, 1 },
-	[GHCB_OUTS] = { 0, SCRATCH, 0, 0, ghcb_string, 1 },
-	[GHCB_VMMCALL] = { RAX | CPL, 0, RAX, 0, serve_vmmcall, 1 },
-	[GHCB_RDTSC] = { 0, 0, RAX, RDX, serve_tsc, 1 },
-	[GHCB_RDTSCP] = { 0, 0, RAX, RCX | RDX, serve_tsc, 1 },
-	[GHCB_RDPMC] = { 0, RCX, RAX, RDX, serve_rdpmc, 1 },
-	[GHCB_WBINVD] = { 0, 0, 0, 0, serve_wbinvd, 1 },
-	[GHCB_INVD] = { 0, 0, 0, 0, serve_wbinvd, 1 },
-	[GHCB_MONITOR] = { RAX, RCX | RDX, 0, 0, serve_nothing, 1 },
-	[GHCB_MWAIT] = { RAX, RCX, 0, 0, serve_nothing, 1 },
-	[GHCB_DR7_READ] = { 0, 0, RAX, 0, serve_dr7_read, 1 },
-	[GHCB_DR7_WRITE] = { RAX, 0, 0, 0, serve_dr7_write, 1 },
-	[GHCB_MMIO_READ] = { 0, SCRATCH, 0, 0, ghcb_mmio_read, 1 },
-	[GHCB_MMIO_WRITE] = { 0, SCRATCH, 0, 0, ghcb_mmio_write, 1 },
-	[GHCB_NMI_COMPLETE] = { 0, 0, 0, 0, serve_nmi_complete, 1 },
-	[GHCB_RESET_HOLD] = { 0, 0, 0, 0, serve_reset_hold, 1 },
-	[GHCB_JUMP_TABLE] = { 0, 0, 0, 0, serve_jump_table, 1 },
-	[GHCB_FEATURES] = { 0, 0, 0, 0, serve_features, 2 },
-	[GHCB_TERMINATE] = { 0, 0, 0, 0, serve_terminate, 2 },
-	[GHCB_UNSUPPORTED] = { 0, 0, 0, 0, serve_unsupported, 1 },
-	[GHCB_UNKNOWN] = { 0, 0, 0, 0, serve_unknown, 1 },
+	[GHCB_CPUID] = { 0x72, RAX | RCX, RAX | RBX | RCX | RDX, serve_cpuid },
+	[GHCB_CPUID_XSAVE] = { 0, RAX | RCX | XCR0, RAX | RBX | RCX | RDX, serve_cpuid_xsave },
+	[GHCB_RDMSR] = { 0x7c, RCX, RAX | RDX, serve_rdmsr },
+	[GHCB_WRMSR] = { 0, RAX | RCX | RDX, 0, serve_wrmsr },
+	[GHCB_MMIO_READ] = { 0x80000001, SCRATCH, 0, ghcb_mmio_read },
+	[GHCB_MMIO_WRITE] = { 0x80000002, SCRATCH, 0, ghcb_mmio_write },
+	[GHCB_OUT] = { 0x7b, RAX, 0, ghcb_port },
+	[GHCB_IN] = { 0, 0, RAX, ghcb_port },
+	[GHCB_OUTS] = { 0, SCRATCH, 0, ghcb_string },
+	[GHCB_INS] = { 0, SCRATCH, 0, ghcb_string },
+	[GHCB_VMMCALL] = { 0x81, RAX | CPL, RAX, serve_vmmcall },
+	[GHCB_RDTSC] = { 0x6e, 0, RAX | RDX, serve_tsc },
+	[GHCB_RDTSCP] = { 0x87, 0, RAX | RCX | RDX, serve_tsc },
+	[GHCB_RDPMC] = { 0x6f, RCX, RAX | RDX, serve_rdpmc },
+	[GHCB_WBINVD] = { 0x89, 0, 0, serve_wbinvd },
+	[GHCB_INVD] = { 0x76, 0, 0, serve_wbinvd },
+	[GHCB_MONITOR] = { 0x8a, RAX | RCX | RDX, 0, serve_nothing },
+	[GHCB_MWAIT] = { 0x8b, RAX | RCX, 0, serve_nothing },
+	[GHCB_DR7_READ] = { 0x27, 0, RAX, serve_dr7_read },
+	[GHCB_DR7_WRITE] = { 0x37, RAX, 0, serve_dr7_write },
+	[GHCB_NMI_COMPLETE] = { 0x80000003, 0, 0, serve_nmi_complete },
+	[GHCB_RESET_HOLD] = { 0x80000004, 0, 0, serve_reset_hold },
+	[GHCB_JUMP_TABLE] = { 0x80000005, 0, 0, serve_jump_table },
+	[GHCB_FEATURES] = { 0x8000fffd, NEW, 0, serve_features },
+	[GHCB_TERMINATE] = { 0x8000fffe, NEW, 0, serve_terminate },
+	[GHCB_UNSUPPORTED] = { 0x8000ffff, 0, 0, serve_unsupported },
+	[GHCB_UNKNOWN] = { 0, 0, 0, serve_unknown }, /* SEV-SNP's among them */
 };
 
 #define IOIO_IN BIT(0)
 #define IOIO_STRING BIT(2)
 #define LEAF_XSAVE 0xdU
 
-static u32 port_kind(u64 info1)
-{
-	if ((info1 & IOIO_STRING) != 0)
-		return (info1 & IOIO_IN) != 0 ? GHCB_INS : GHCB_OUTS;
-	return (info1 & IOIO_IN) != 0 ? GHCB_IN : GHCB_OUT;
-}
-
 static u32 kind_of(const struct ghcb *g)
 {
-	switch (g->sw_exitcode) {
-	case 0x27: return GHCB_DR7_READ;
-	case 0x37: return GHCB_DR7_WRITE;
-	case 0x6e: return GHCB_RDTSC;
-	case 0x6f: return GHCB_RDPMC;
-	case 0x72: return (u32)g->rax == LEAF_XSAVE ? GHCB_CPUID_XSAVE : GHCB_CPUID;
-	case 0x76: return GHCB_INVD;
-	case 0x7b: return port_kind(g->sw_exitinfo1);
-	case 0x7c: return g->sw_exitinfo1 == 0 ? GHCB_RDMSR : GHCB_WRMSR;
-	case 0x81: return GHCB_VMMCALL;
-	case 0x87: return GHCB_RDTSCP;
-	case 0x89: return GHCB_WBINVD;
-	case 0x8a: return GHCB_MONITOR;
-	case 0x8b: return GHCB_MWAIT;
-	case 0x80000001: return GHCB_MMIO_READ;
-	case 0x80000002: return GHCB_MMIO_WRITE;
-	case 0x80000003: return GHCB_NMI_COMPLETE;
-	case 0x80000004: return GHCB_RESET_HOLD;
-	case 0x80000005: return GHCB_JUMP_TABLE;
-	case 0x8000fffd: return GHCB_FEATURES;
-	case 0x8000fffe: return GHCB_TERMINATE;
-	case 0x8000ffff: return GHCB_UNSUPPORTED;
-	default: return GHCB_UNKNOWN; /* SEV-SNP's among them */
+	u32 kind = 0;
+
+	while (kind < GHCB_UNKNOWN && (rows[kind].code != g->sw_exitcode || rows[kind].code == 0))
+		kind++;
+	switch (kind) {
+	case GHCB_CPUID:
+		return (u32)g->rax == LEAF_XSAVE ? GHCB_CPUID_XSAVE : GHCB_CPUID;
+	case GHCB_RDMSR:
+		return g->sw_exitinfo1 == 0 ? GHCB_RDMSR : GHCB_WRMSR;
+	case GHCB_OUT:
+		kind = (g->sw_exitinfo1 & IOIO_STRING) != 0 ? GHCB_OUTS : GHCB_OUT;
+		return (g->sw_exitinfo1 & IOIO_IN) != 0 ? kind + 1 : kind;
+	default:
+		return kind;
 	}
 }
+_Static_assert(GHCB_IN == GHCB_OUT + 1 && GHCB_INS == GHCB_OUTS + 1, "IN follows OUT");
 
 /* --- the page ----------------------------------------------------------------------------------- */
 
-/* Fields that no event looks at are left out: the whole page would cost more than most events. */
-static inline void copy_in(struct ghcb *to, const volatile struct ghcb *from)
+/*
+ * Fields that no event looks at are left out: the whole page would cost more
+ * than most events. Nothing counts as an answer until there is one.
+ */
+static inline void copy_in(struct ghcb *to, volatile struct ghcb *from)
 {
 	to->valid_bitmap[0] = from->valid_bitmap[0];
 	to->valid_bitmap[1] = from->valid_bitmap[1];
+	from->valid_bitmap[0] = 0;
+	from->valid_bitmap[1] = 0;
 	to->sw_exitcode = from->sw_exitcode;
 	to->sw_exitinfo1 = from->sw_exitinfo1;
 	to->sw_exitinfo2 = from->sw_exitinfo2;
@@ -311,31 +318,16 @@ static inline void copy_in(struct ghcb *to, const volatile struct ghcb *from)
 	to->ghcb_usage = from->ghcb_usage;
 }
 
-/* The kind of a request that may be served, else c->out1 is set. */
-static inline u32 check(struct ghcb_call *c)
+/* GHCB_OK, or why the request is not served. The usage was found to be right. */
+static inline u32 check(const struct ghcb *g, const struct row *row, u32 fields)
 {
-	const struct ghcb *g = c->copy;
-	const struct row *row;
-	u32 kind;
-
-	if (unlikely(g->ghcb_usage != 0)) {
-		(void)ghcb_refuse(c, GHCB_ERR_USAGE);
-		return GHCB_UNKNOWN;
-	}
-	if (unlikely((EVENT & ~g->valid_bitmap[1]) != 0)) {
-		(void)ghcb_refuse(c, GHCB_ERR_MISSING);
-		return GHCB_UNKNOWN;
-	}
-	kind = kind_of(g);
-	row = &rows[kind];
+	if (unlikely((EVENT & ~fields) != 0))
+		return GHCB_ERR_MISSING;
 	if (unlikely(g->protocol_version > GHCB_VERSION_MAX))
-		(void)ghcb_refuse(c, GHCB_ERR_INPUT);
-	else if (unlikely(MAX(g->protocol_version, 1U) < row->version))
-		(void)ghcb_refuse(c, GHCB_ERR_EVENT);
-	else if (unlikely((row->in0 & ~g->valid_bitmap[0]) != 0 ||
-			  (row->in1 & ~g->valid_bitmap[1]) != 0))
-		(void)ghcb_refuse(c, GHCB_ERR_MISSING);
-	return kind;
+		return GHCB_ERR_INPUT;
+	if (unlikely((row->in & NEW) != 0 && g->protocol_version < 2))
+		return GHCB_ERR_EVENT;
+	return unlikely((row->in & ~NEW & ~fields) != 0) ? GHCB_ERR_MISSING : GHCB_OK;
 }
 
 /*
@@ -356,28 +348,26 @@ static __attribute__((noinline)) void take_exception(struct vcpu *v, struct ghcb
 	vcpu_hazard_clear(v, HAZ_EVENT);
 }
 
+#define INFO (GHCB_V1(sw_exitinfo1) | GHCB_V1(sw_exitinfo2))
+
 /* On an error the registers have no answer. */
 static inline void answer(const struct vcpu *v, const struct ghcb_call *c, const struct row *row)
 {
 	volatile struct ghcb *g = c->page;
-	u64 out0 = 0, out1 = 0;
+	u32 out = likely(c->out1 == GHCB_OK) ? row->out : 0;
 
-	if (likely(c->out1 == GHCB_OK)) {
-		out0 = row->out0;
-		out1 = row->out1;
-	}
-	if ((out0 & RAX) != 0)
+	if ((out & RAX) != 0)
 		g->rax = v->gpr[GPR_RAX];
-	if ((out1 & RBX) != 0)
+	if ((out & RBX) != 0)
 		g->rbx = v->gpr[GPR_RBX];
-	if ((out1 & RCX) != 0)
+	if ((out & RCX) != 0)
 		g->rcx = v->gpr[GPR_RCX];
-	if ((out1 & RDX) != 0)
+	if ((out & RDX) != 0)
 		g->rdx = v->gpr[GPR_RDX];
 	g->sw_exitinfo1 = c->out1;
 	g->sw_exitinfo2 = c->out2;
-	g->valid_bitmap[0] = out0;
-	g->valid_bitmap[1] = out1 | INFO;
+	g->valid_bitmap[0] = (u64)(out & RAX) << 32;
+	g->valid_bitmap[1] = (u64)(out & ~RAX) << SHIFT | INFO;
 }
 
 static inline void forget_registers(struct vcpu *v)
@@ -426,25 +416,40 @@ static struct ghcb *page_at(struct vcpu *v, gpa_t gpa)
 	return page;
 }
 
-static u32 page_request(struct vcpu *v, gpa_t gpa)
+/* Decides what the copy asks for, and does it. */
+static inline u32 serve(struct vcpu *v, struct ghcb_call *c, u32 *kind)
+{
+	u32 fields = fields_in(c->copy);
+	u32 error = GHCB_ERR_USAGE;
+
+	*kind = GHCB_UNKNOWN;
+	if (likely(c->copy->ghcb_usage == 0)) {
+		*kind = (fields & EVENT) == EVENT ? kind_of(c->copy) : GHCB_UNKNOWN;
+		error = check(c->copy, &rows[*kind], fields);
+	}
+	v->es->events[*kind]++;
+	if (unlikely(error != GHCB_OK))
+		return ghcb_refuse(c, error);
+	return rows[*kind].serve(v, c);
+}
+
+static __attribute__((noinline)) u32 page_request(struct vcpu *v, gpa_t gpa)
 {
 	struct es_vcpu *es = v->es;
-	struct ghcb_call c = { .page = page_at(v, gpa), .copy = es->copy, .gpa = gpa };
-	u32 result = VRESULT_RETRY;
-	u32 kind;
+	u32 result, kind;
+	struct ghcb_call c;
 
+	c.page = page_at(v, gpa);
 	if (unlikely(c.page == NULL))
 		return no_page(v, gpa);
+	c.copy = es->copy;
+	c.gpa = gpa;
+	c.out1 = c.out2 = 0;
 	copy_in(c.copy, c.page);
-	((volatile struct ghcb *)c.page)->valid_bitmap[0] = 0;
-	((volatile struct ghcb *)c.page)->valid_bitmap[1] = 0;
 	es->version = c.copy->protocol_version;
 	c.info1 = ghcb_get(c.copy, sw_exitinfo1);
 	c.info2 = ghcb_get(c.copy, sw_exitinfo2);
-	kind = check(&c);
-	es->events[kind]++;
-	if (likely(c.out1 == GHCB_OK))
-		result = rows[kind].serve(v, &c);
+	result = serve(v, &c, &kind);
 	if (unlikely(v->event.type == VEVENT_EXCEPTION))
 		take_exception(v, &c);
 	if (unlikely(c.out1 == GHCB_MALFORMED))
@@ -456,6 +461,43 @@ static u32 page_request(struct vcpu *v, gpa_t gpa)
 	return result & VRESULT_LEAVE;
 }
 
+/*
+ * The most frequent request in a few instructions: a CPUID leaf whose answer is
+ * in core's table, with nothing wrong about it. Each field is read once here,
+ * too; when this is not such a request, nothing has been done, and the copy is
+ * the first that counts.
+ */
+static inline bool cpuid_fast(struct vcpu *v, gpa_t gpa)
+{
+	struct es_vcpu *es = v->es;
+	volatile struct ghcb *g = es->page;
+	const u64 need1 = (u64)(EVENT | RCX) << SHIFT;
+	const struct cpuid_entry *e;
+	u32 version;
+
+	if (unlikely(gpa != es->page_gpa || gpa == 0 || trace_flags != 0))
+		return false;
+	if (g->sw_exitcode != rows[GHCB_CPUID].code || (need1 & ~g->valid_bitmap[1]) != 0 ||
+	    (g->valid_bitmap[0] & GHCB_V0(rax)) == 0)
+		return false;
+	version = g->protocol_version;
+	e = cpuid_static(&v->cpuid, (u32)g->rax);
+	if (unlikely(e == NULL || g->ghcb_usage != 0 || version > GHCB_VERSION_MAX))
+		return false;
+	es->version = version;
+	es->events[GHCB_CPUID]++;
+	v->exits[VEXIT_CPUID]++;
+	g->rax = e->eax;
+	g->rbx = e->ebx;
+	g->rcx = e->ecx;
+	g->rdx = e->edx;
+	g->sw_exitinfo1 = GHCB_OK;
+	g->sw_exitinfo2 = 0;
+	g->valid_bitmap[0] = GHCB_V0(rax);
+	g->valid_bitmap[1] = (u64)(RBX | RCX | RDX) << SHIFT | INFO;
+	return true;
+}
+
 /* --- the interface ------------------------------------------------------------------------------ */
 
 u32 ghcb_vmgexit(struct vcpu *v)
@@ -464,6 +506,8 @@ u32 ghcb_vmgexit(struct vcpu *v)
 
 	if (unlikely((msr & ~PAGE_MASK) != 0))
 		return ghcb_msr_request(v, msr);
+	if (likely(cpuid_fast(v, msr)))
+		return VRESULT_RETRY;
 	return page_request(v, msr);
 }
 

@@ -27,4 +27,9 @@ u32 ghcb_vmgexit(struct vcpu *v);
  */
 void ghcb_hold_end(struct vcpu *v);
 
+/* Prints the counters of vCPUs first..end-1, added up; nothing for a plain VM. Shell. */
+void ghcb_stats(const struct vm *vm, u32 first, u32 end);
+/* Static text. */
+const char *ghcb_kind_name(u32 kind);
+
 #endif

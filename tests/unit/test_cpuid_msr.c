@@ -16,8 +16,10 @@
 #include "arch/x86/vcpu_state.h"
 #include "core/msr.h"
 #include "core/vm.h"
+#include "sev/sev.h"
 
 struct cpu_features cpu_features;
+struct sev_facts sev_facts;
 static u64 xcr0_mask;
 static u64 regs[VREG_COUNT];
 static u32 hazards_set;
@@ -153,6 +155,31 @@ static void cpuid_hides_virtualisation(void **state)
 	assert_int_equal(ask(v, 0x8000000a, 0).ebx, 0);
 	assert_int_equal(ask(v, 0x8000001f, 0).eax, 0);     /* SEV */
 	assert_int_equal(ask(v, 7, 0).edx, 0);
+	drop(v);
+}
+
+/* APM vol. 3, E.4.17: what a Linux guest checks before it believes in its encryption. */
+static void cpuid_of_an_encrypted_guest(void **state)
+{
+	struct vcpu *v = make(2, 1);
+	struct cpuid_entry plain = ask(v, 0x80000008, 0), e;
+
+	sev_facts = (struct sev_facts){ .c_bit = 51, .reduction = 5, .max_asid = 509, .min_asid = 5 };
+	vm->es = (void *)&sev_facts; /* anything but NULL */
+	cpuid_build(v);
+	assert_int_equal(ask(v, 0x80000000, 0).eax, 0x8000001f);
+	e = ask(v, 0x8000001f, 0);
+	assert_int_equal(e.eax, 0xa);
+	assert_int_equal(e.ebx, 51 | 5 << 6);
+	assert_int_equal(e.ecx | e.edx, 0); /* ASIDs are no guest's business */
+	assert_int_equal(ask(v, 0x80000008, 0).eax, plain.eax); /* the guest subtracts by itself */
+	for (u32 leaf = 0x80000009; leaf < 0x8000001f; leaf++) {
+		e = ask(v, leaf, 0);
+		assert_int_equal(e.eax | e.ebx | e.ecx | e.edx, 0);
+	}
+	sev_facts.coherent = true;
+	cpuid_build(v);
+	assert_int_equal(ask(v, 0x8000001f, 0).eax, 0x40a);
 	drop(v);
 }
 
@@ -401,6 +428,7 @@ int main(void)
 		cmocka_unit_test_setup(cpuid_identity, setup),
 		cmocka_unit_test_setup(cpuid_single, setup),
 		cmocka_unit_test_setup(cpuid_hides_virtualisation, setup),
+		cmocka_unit_test_setup(cpuid_of_an_encrypted_guest, setup),
 		cmocka_unit_test_setup(cpuid_follows_cr4, setup),
 		cmocka_unit_test_setup(cpuid_unknown_leaves_are_zero, setup),
 		cmocka_unit_test_setup(cpuid_xsave_sizes, setup),
