@@ -86,7 +86,7 @@ static void memory_map(u8 *params, const struct ldr_boot *b)
 	add_range(params, 0, LDR_EBDA, E820_RAM);
 	add_range(params, LDR_EBDA, 0xA0000, E820_RESERVED);
 	add_range(params, ACPI_TABLES_BASE, ACPI_TABLES_FACS, E820_ACPI);
-	add_range(params, ACPI_TABLES_FACS, LDR_BASE, E820_NVS);
+	add_range(params, ACPI_TABLES_FACS, ACPI_TABLES_BASE + ACPI_TABLES_SIZE, E820_NVS);
 	add_range(params, LDR_BASE, LDR_RESERVED_END, E820_RESERVED);
 	add_range(params, LDR_RESERVED_END, b->mem_low, E820_RAM);
 	add_range(params, GIB(4), GIB(4) + b->mem_high, E820_RAM);

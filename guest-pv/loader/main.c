@@ -62,7 +62,6 @@ static u64 acpi(void)
 
 	for (u32 i = 0; i < config.cpus; i++)
 		apic_id[i] = i;
-	memset(area, 0, ACPI_TABLES_SIZE);
 	return acpi_tables_write(area, &config);
 }
 
@@ -79,6 +78,8 @@ static void bios_data(void)
 	memcpy(low + 0x40E, &segment, sizeof(segment));
 	memcpy(low + 0x413, &kib, sizeof(kib));
 	memset(ebda, 0, PAGE_SIZE);
+	/* Noise could look like a ROM or a table of the BIOS's. */
+	memset((u8 *)0xC0000UL, 0, LDR_BASE - 0xC0000);
 	ebda[0] = (0xA0000 - LDR_EBDA) >> 10;
 }
 
