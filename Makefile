@@ -29,7 +29,8 @@ REPRO := -ffile-prefix-map=$(CURDIR)=. -ffile-prefix-map=$(abspath $(O))=build -
 WARN := -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla \
 	-Wundef -Wpointer-arith -Werror
 # What runs at start, at VM creation or at a prompt is built for size, the rest for speed.
-COLD := boot/%.c drivers/%.c sev/asid.c sev/ghcb.c sev/ghcb_io.c sev/ghcb_msr.c sev/ghcb_stats.c sev/es_vcpu.c sev/es_run.c sev/es_vm.c sev/guest.c sev/launch.c sev/plan.c sev/sev.c \
+COLD := boot/%.c drivers/%.c sev/asid.c sev/es_vcpu.c sev/es_run.c sev/es_vm.c sev/ghcb.c sev/ghcb_io.c \
+	sev/ghcb_msr.c sev/ghcb_stats.c sev/guest.c sev/launch.c sev/plan.c sev/sev.c \
 	sev/vmsa.c sev/why.c core/config.c core/loader%.c core/shell%.c core/console.c core/start.c \
 	core/main.c core/boot_info.c core/printf.c core/log.c core/panic.c core/pmm.c core/heap.c \
 	core/unit.c core/vm.c arch/x86/hostmem.c arch/x86/paging.c arch/x86/smp.c arch/x86/tsc.c \

@@ -307,7 +307,7 @@ static void check_slice(struct run_queue *q)
 
 void timer_interrupt(void)
 {
-	this_cpu()->timer_deadline = 0;
+	timer_fired();
 	timer_run();
 	check_slice(own_queue());
 	check_console();

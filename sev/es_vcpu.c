@@ -15,8 +15,6 @@
 
 /* An SEV-ES vCPU beside what each vCPU has: control block, reset, start-up, what may be seen. */
 
-#define CPUID_SEV_LEAF 0x1fU
-#define SEV_LEAF_GUEST (BIT32(1) | BIT32(3)) /* SEV, SEV-ES */
 #define SEV_TSC_AUX BIT32(9)                 /* TSC_AUX is switched with the guest */
 
 /* One MSR bitmap for all of them: what VMRUN switches is the guest's own, and beyond the
@@ -65,17 +63,6 @@ static void set_intercepts(struct vmcb *b)
 			   VMCB_I3_VINTR);
 	b->intercept4 = (b->intercept4 & ~VMCB_I4_XSETBV) | VMCB_I4_EFER_TRAP |
 			VMCB_I4_CR_TRAP(0) | VMCB_I4_CR_TRAP(4) | VMCB_I4_CR_TRAP(8);
-	es_hook_intercepts(b);
-}
-
-/* The guest learns of SEV-ES by the leaf that the hardware has, too (APM vol. 3, E.4.17). */
-static void show_sev(struct cpuid_table *t)
-{
-	if (t->ext_max < CPUID_SEV_LEAF)
-		t->ext_max = CPUID_SEV_LEAF;
-	t->ext[0].eax = CPUID_EXT_BASE + t->ext_max;
-	t->ext[CPUID_SEV_LEAF].eax = SEV_LEAF_GUEST;
-	t->ext[CPUID_SEV_LEAF].ebx = sev_facts.c_bit | sev_facts.reduction << 6;
 }
 
 int es_vcpu_init(struct vcpu *v)
@@ -103,7 +90,7 @@ int es_vcpu_init(struct vcpu *v)
 	b->np_control = VMCB_NP_ENABLE | VMCB_SEV_ENABLE | VMCB_SEV_ES_ENABLE;
 	b->lbr_control = VMCB_LBR_ENABLE; /* SEV-ES guests need it: APM vol. 2, 15.35.2 */
 	b->vmsa_pa = vmsa;                /* plain address: the CPU knows that it is encrypted */
-	show_sev(&v->cpuid);
+	es_hook_intercepts(b);
 	return 0;
 }
 

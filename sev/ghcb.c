@@ -406,8 +406,10 @@ static struct ghcb *page_at(struct vcpu *v, gpa_t gpa)
 	size_t len = PAGE_SIZE;
 	struct ghcb *page;
 
-	if (likely(gpa == es->page_gpa))
-		return gpa == 0 ? NULL : es->page;
+	if (likely(gpa == es->page_gpa && gpa != 0))
+		return es->page;
+	if (gpa == 0)
+		return NULL;
 	page = vm_ram_ptr(v->vm, gpa, &len, true);
 	if (page == NULL || len < PAGE_SIZE)
 		return NULL;

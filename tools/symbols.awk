@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Turns `nm -n` output into the table of function names that arch/x86/symbols.c
-# reads: sorted offsets from the image's start, then the names one after another.
+# reads: how far each function is from the one before, then the names one after another.
 BEGIN { n = 0; last = "" }
 $2 ~ /^[tT]$/ && $3 !~ /\./ && $3 !~ /^(text_start|text_end|image_start)$/ && $1 != last {
 	last = $1
@@ -8,14 +8,16 @@ $2 ~ /^[tT]$/ && $3 !~ /\./ && $3 !~ /^(text_start|text_end|image_start)$/ && $1
 	name[n++] = $3
 }
 END {
-	print "section .symbols progbits alloc noexec nowrite align=8"
+	print "section .symbols progbits alloc noexec nowrite align=4"
 	print "global symbol_count, symbol_table, symbol_names"
 	printf "symbol_count: dd %d\n", n
 	print "symbol_table:"
-	pos = 0
+	before = "80000000"
 	for (i = 0; i < n; i++) {
-		printf "dd 0x%s - 0x80000000, %d\n", offset[i], pos
-		pos += length(name[i]) + 1
+		# A step that does not fit would be cut off in silence.
+		printf "%%if 0x%s - 0x%s > 0xffff\n%%error \"%s is too far off\"\n%%endif\n", offset[i], before, name[i]
+		printf "dw 0x%s - 0x%s\n", offset[i], before
+		before = offset[i]
 	}
 	print "symbol_names:"
 	for (i = 0; i < n; i++)

@@ -45,6 +45,14 @@ static bool bit(u32 reg, u32 n)
 	return (reg >> n & 1) != 0;
 }
 
+/* "TCGTCGTCGTCG": QEMU's docs/system/i386, the leaf of its own emulation. */
+static bool on_tcg(void)
+{
+	struct cpuid_regs r = cpuid(0x40000000U, 0);
+
+	return r.ebx == 0x54474354 && r.ecx == 0x43544743 && r.edx == 0x47435447;
+}
+
 int cpu_detect(void)
 {
 	struct cpu_features *f = &cpu_features;
@@ -70,6 +78,7 @@ int cpu_detect(void)
 	f->x2apic = bit(one.ecx, 21);
 	f->tsc_deadline = bit(one.ecx, 24);
 	f->hypervisor = bit(one.ecx, 31);
+	f->tcg = f->hypervisor && on_tcg();
 	f->tsc_invariant = bit(cpuid_if(0x80000007U, 0).edx, 8);
 	f->arat = bit(cpuid_if(6, 0).eax, 2);
 	for (u32 i = 0; i < ARRAY_SIZE(needed); i++) {

@@ -266,6 +266,7 @@ struct cpu_features {
 	bool smep, smap, umip, pge;
 	bool xsave, x2apic, tsc_deadline, tsc_invariant, arat;
 	bool hypervisor;    /* runs under another hypervisor */
+	bool tcg;           /* which is QEMU's emulation of a CPU, with quirks of its own */
 };
 extern struct cpu_features cpu_features;
 

@@ -130,6 +130,36 @@ static void timer_setup(u32 mode)
 	lapic_write(LAPIC_LVT_TIMER, mode | VECTOR_TIMER);
 }
 
+/*
+ * QEMU's TCG now and then forgets a hardware interrupt that arrives while its
+ * CPU thread is in #VMEXIT: the request stays in the local APIC, and nobody
+ * looks there before the next interrupt (target/i386/tcg/system/svm_helper.c
+ * changes interrupt_request without the lock that other threads change it
+ * under). There the timer is periodic and never off: what was forgotten, the
+ * timer's own interrupt too, is found one period later. A period that is much
+ * shorter than QEMU's own work for it would leave it no time for anything else.
+ */
+#define TCG_TICK_MIN_US 100U
+#define TCG_TICK_MAX_US 250000U
+
+static u64 timer_ticks(u64 us)
+{
+	return mul_shift32(us * tsc_khz / 1000, timer_mult);
+}
+
+static void timer_count(u64 ticks)
+{
+	if (cpu_features.tcg) {
+		u64 most = timer_ticks(TCG_TICK_MAX_US);
+
+		timer_setup(LVT_PERIODIC);
+		ticks = ticks == 0 ? most : MAX(MIN(ticks, most), timer_ticks(TCG_TICK_MIN_US));
+	} else if (ticks != 0) {
+		timer_setup(0);
+	}
+	lapic_write(LAPIC_TIMER_INIT, (u32)MIN(ticks, 0xffffffffUL));
+}
+
 void timer_arm(u64 tsc_deadline)
 {
 	u64 now, ticks;
@@ -144,8 +174,7 @@ void timer_arm(u64 tsc_deadline)
 	}
 	now = rdtsc();
 	ticks = tsc_deadline > now ? mul_shift32(tsc_deadline - now, timer_mult) + 1 : 1;
-	timer_setup(0);
-	lapic_write(LAPIC_TIMER_INIT, (u32)MIN(ticks, 0xffffffffUL));
+	timer_count(ticks);
 }
 
 void timer_disarm(void)
@@ -154,7 +183,14 @@ void timer_disarm(void)
 	if (cpu_features.tsc_deadline)
 		wrmsr(MSR_TSC_DEADLINE, 0);
 	else
-		lapic_write(LAPIC_TIMER_INIT, 0);
+		timer_count(0);
+}
+
+void timer_fired(void)
+{
+	percpu.timer_deadline = 0;
+	if (cpu_features.tcg && !cpu_features.tsc_deadline)
+		timer_count(0); /* the short period that was armed does not go on */
 }
 
 void timer_init(void)
@@ -187,5 +223,6 @@ void timer_init(void)
 	timer_mult = ((u64)best_count << 32) / best;
 	if (timer_mult == 0)
 		timer_mult = 1;
+	timer_disarm();
 	log_info("timer: local APIC at %lu kHz", mul_shift32(tsc_khz, timer_mult));
 }

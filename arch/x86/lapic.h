@@ -30,6 +30,7 @@
 
 #define LVT_MASKED BIT32(16)
 #define LVT_NMI (4U << 8)
+#define LVT_PERIODIC (1U << 17)
 #define LVT_TSC_DEADLINE (2U << 17)
 
 #define ICR_FIXED (0U << 8)
@@ -65,6 +66,8 @@ void ipi_send_nmi(u32 cpu);
  */
 void timer_arm(u64 tsc_deadline);
 void timer_disarm(void);
+/* First thing in timer_interrupt(): nothing is armed any more. */
+void timer_fired(void);
 /* Boot CPU, after tsc_init(): measures the timer when there is no TSC deadline mode. */
 void timer_init(void);
 

@@ -186,7 +186,7 @@ static void hide(void)
 	marker(private_page, "pRIVATEmARKER");
 	marker((char *)SHARED_FREE, "sHAREDmARKER");
 	print("es: hidden\n");
-	__asm__ volatile("mov $0x5ec2e7005ec2e701, %%r8\n\tmov %%r8, %%r9\n\tmov %%r8, %%r12\n\t"
+	__asm__ volatile("mov $~0x5ec2e7005ec2e701, %%r8\n\tnot %%r8\n\tmov %%r8, %%r9\n\tmov %%r8, %%r12\n\t"
 			 "mov %%r8, %%r15\n\tmovq %%r8, %%xmm3\n\tpunpcklqdq %%xmm3, %%xmm3\n"
 			 "1:\thlt\n\tjmp 1b" : : : "r8", "r9", "r12", "r15", "memory");
 }
@@ -653,6 +653,7 @@ void es_ap(u32 cpu)
 			__atomic_add_fetch(&beats, 1, __ATOMIC_SEQ_CST);
 		break;
 	default:
+		es_ghcb_ap(cpu);
 		break;
 	}
 }
@@ -663,10 +664,4 @@ void es_guest(void)
 		tests[es_test]();
 	else if (!es_ghcb_test(es_test))
 		es_terminate(1, 0x20);
-}
-
-__attribute__((weak)) bool es_ghcb_test(u32 number)
-{
-	(void)number;
-	return false;
 }

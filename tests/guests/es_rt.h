@@ -79,6 +79,7 @@ void es_guest(void);
 void es_ap(u32 cpu);
 /* Every test image has one of these lists; an unknown number: false. */
 bool es_ghcb_test(u32 number);
+void es_ghcb_ap(u32 cpu);
 
 /* --- GHCB --- */
 u32 es_cpu(void);                       /* by the stack */

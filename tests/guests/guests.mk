@@ -7,7 +7,7 @@ NASM ?= nasm
 GUEST_DIR := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
 GUEST_OUT := $(O)/guests
 GUEST_CC ?= $(CROSS_COMPILE)gcc
-GUEST_NAMES := hello exits hostile bench pvfuzz
+GUEST_NAMES := hello exits hostile bench pvfuzz count
 GUEST_CFLAGS := -std=gnu17 -O2 -g0 -ffreestanding -fno-pic -fno-pie -mcmodel=small -mno-red-zone \
 	-mgeneral-regs-only -fno-stack-protector -fcf-protection=none -fno-strict-aliasing \
 	-fno-asynchronous-unwind-tables -Wall -Wextra -Wshadow -Werror -I$(GUEST_DIR)
@@ -53,7 +53,7 @@ $(GUEST_OUT)/%-pvh.elf: $(GUEST_OUT)/%.o $(GUEST_OUT)/start-pvh.o $(GUEST_OUT)/r
 		-T $(GUEST_DIR)/guest.ld -o $@ $(filter %.o,$^)
 
 # SEV-ES test guests: a flat image, entered at its first byte (es_start.asm).
-ES_OBJS := $(foreach n,es_start es_rt es_guest,$(GUEST_OUT)/$(n).o)
+ES_OBJS := $(foreach n,es_start es_rt es_guest es_ghcb,$(GUEST_OUT)/$(n).o)
 $(GUEST_OUT)/es_start.o: $(GUEST_DIR)/es_start.asm | $(GUEST_OUT)
 	@$(NASM) -f elf64 -o $@ $<
 

@@ -69,12 +69,24 @@ def start(machine, guests, directory, memory="", psp="", extra_sections="", file
 
 
 def wait_state(m, name, state, timeout=60):
-    """Until `vm list` says so."""
+    """Until `vm list` says so. The VM prints nothing meanwhile."""
     for _ in range(int(timeout * 5)):
         if re.search(rf"^{name} +{state} ", m.command("vm list"), re.M):
             return
         m.pump(0.2)
     raise AssertionError(f"{name} is not {state}:\n{m.command('vm list')}")
+
+
+def crash(m, name, command, timeout=60):
+    """Runs a command after which the VM is stopped with a report; returns the reason."""
+    m.pump(0)
+    m.mark = len(m.text)
+    m.line(command)
+    why = m.expect(rf"vm {name}: vcpu \d+ stopped: (.*)\n", timeout)[1]
+    m.pump(0.5)
+    m.shell()
+    wait_state(m, name, "crashed")
+    return why
 
 
 def count(m, name):

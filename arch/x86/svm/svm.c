@@ -24,17 +24,6 @@ struct svm_cpu *svm_this_cpu(void)
 	return &svm_cpu;
 }
 
-/* Is this QEMU's emulation of a CPU? See irq_window(). */
-static bool on_tcg(void)
-{
-	struct cpuid_regs r;
-
-	if (!cpu_features.hypervisor)
-		return false;
-	r = cpuid(0x40000000U, 0);
-	return r.ebx == 0x54474354 && r.ecx == 0x43544743 && r.edx == 0x47435447; /* TCGTCGTCGTCG */
-}
-
 static void read_features(void)
 {
 	struct cpuid_regs r = cpuid(CPUID_SVM, 0);
@@ -46,7 +35,7 @@ static void read_features(void)
 	svm.decode = (r.edx & SVM_FEAT_DECODE) != 0;
 	svm.vnmi = (r.edx & SVM_FEAT_VNMI) != 0;
 	svm.clean = (r.edx & SVM_FEAT_CLEAN) != 0 ? VMCB_CLEAN_ALL : 0;
-	svm.cr8_quirk = on_tcg();
+	svm.cr8_quirk = cpu_features.tcg; /* see irq_window() */
 	/* ASIDs up to ECX of the SEV leaf are for encrypted guests (APM vol. 3, E.4.17). */
 	svm.first_asid = 1;
 	if ((sev.eax & BIT32(1)) != 0 && sev.ecx + 2 < svm.asids)

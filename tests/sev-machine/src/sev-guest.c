@@ -12,6 +12,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/log.h"
+#include "qemu/main-loop.h"
 #include "cpu.h"
 #include "exec/address-spaces.h"
 #include "exec/cpu_ldst.h"
@@ -552,6 +553,26 @@ static bool check_sev(CPUX86State *env, SevCpu *c, uint64_t nested_ctl, uint32_t
     }
     c->asid = asid;
     return !es || check_es(env, c);
+}
+
+void sev_request_virq(CPUState *cs, bool on)
+{
+    bool locked = bql_locked();
+
+    if (((cs->interrupt_request & CPU_INTERRUPT_VIRQ) != 0) == on) {
+        return;
+    }
+    if (!locked) {
+        bql_lock();
+    }
+    if (on) {
+        cs->interrupt_request |= CPU_INTERRUPT_VIRQ;
+    } else {
+        cs->interrupt_request &= ~CPU_INTERRUPT_VIRQ;
+    }
+    if (!locked) {
+        bql_unlock();
+    }
 }
 
 bool sev_vmrun_check(CPUX86State *env, uint64_t nested_ctl, uint32_t asid)

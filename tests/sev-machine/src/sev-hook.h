@@ -72,6 +72,10 @@ static inline hwaddr sev_guest_strip(CPUX86State *env, hwaddr gpa)
     return unlikely(env->sev_guest) ? sev_guest_strip_slow(gpa) : gpa;
 }
 
+/* The virtual interrupt request (V_IRQ) of a CPU on or off. QEMU does this without the lock that
+ * other threads change the same word under, and so loses an interrupt of the host now and then. */
+void sev_request_virq(CPUState *cs, bool on);
+
 /* World switch. */
 bool sev_vmrun_check(CPUX86State *env, uint64_t nested_ctl, uint32_t asid);
 void sev_vmrun_enter_slow(CPUX86State *env);
