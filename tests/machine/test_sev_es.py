@@ -535,7 +535,7 @@ def test_host_side_view(guests, tmp_path):
 
 def test_cpuid_costs(guests):
     """A round trip by the GHCB page, in instructions of the hypervisor."""
-    m = guests({"a": (1,)}, more=["-icount", "shift=0,sleep=off"])
+    m = guests({"a": (1,)}, icount=True)
     out = run(m, timeout=300)
     cost = int(re.search(r"CPUID by GHCB (\d+)", out)[1])
     assert 20 < cost <= 250, cost
