@@ -6,6 +6,10 @@
  *
  * Prints "bench NAME TICKS" for each; the least of three runs counts. The
  * cost of the loop itself is measured and taken off.
+ *
+ * With the option "trace" it waits for a byte on COM1, then does each operation
+ * a few times only, with calls of mark_operation() and mark_turn() between them:
+ * who logs single instructions finds by these which belong to what.
  */
 #include "rt.h"
 
@@ -219,11 +223,43 @@ static bool same(const char *a, const char *b)
 	return strcmp(a, b) == 0;
 }
 
+#define TRACE_TURNS 8u
+
+static bool trace;
+
+/* Not one function folded into the other: each needs an address of its own. */
+void __attribute__((noinline, noipa)) mark_operation(void) { __asm__ volatile("nop"); }
+void __attribute__((noinline, noipa)) mark_turn(void) { __asm__ volatile(""); }
+
+static void trace_turns(const char *name, op_fn *op)
+{
+	op();
+	mark_operation();
+	for (u32 i = 0; i < TRACE_TURNS; i++) {
+		mark_turn();
+		op();
+	}
+	mark_turn();
+	print("bench %s 0\n", name);
+}
+
+static void wait_for_byte(void)
+{
+	print("bench ready\n");
+	while ((inb(COM1 + 5) & 1) == 0)
+		;
+	inb(COM1);
+}
+
 static void bench_turns(const char *name, op_fn *op, u32 turns)
 {
 	u64 off = overhead * turns / TURNS;
 	u64 ticks;
 
+	if (trace) {
+		trace_turns(name, op);
+		return;
+	}
 	if (spin[0] != 0) {
 		if (!same(name, spin))
 			return;
@@ -350,13 +386,18 @@ static void with_x2apic(void)
 
 int main(void)
 {
+	char text[8];
+
 	rt_init();
 	option("spin", spin, sizeof(spin));
+	trace = option("trace", text, sizeof(text));
 	apic_write(APIC_SVR, 0x1ff);
 	irq_handler[IRQ_SELF] = on_interrupt;
 	irq_handler[IRQ_TIMER] = on_interrupt;
 	efer = rdmsr(MSR_EFER);
 	overhead = measure(op_nothing, TURNS);
+	if (trace)
+		wait_for_byte();
 	print("bench loop %lu\n", overhead / TURNS);
 	BENCH_ALL(plain_operations);
 	if (!plain)
