@@ -47,7 +47,8 @@ CFLAGS := -std=gnu17 -ffreestanding -g $(REPRO) $(WARN) -I. \
 LDFLAGS := -nostdlib -static -T linker.ld --gc-sections --build-id=none \
 	-z max-page-size=4096 -z noexecstack --fatal-warnings --no-undefined
 
-.PHONY: all help clean run iso esp check check-unit check-machine check-full check-bochs check-repro check-size deps FORCE
+.PHONY: all help clean run iso esp check check-unit check-machine check-full check-bochs check-repro check-size \
+	bench check-bench deps FORCE
 all: $(O)/ravelin.elf $(O)/ravelin.efi check-size
 
 help:
@@ -55,9 +56,12 @@ help:
 	@echo 'make run         start a Debian guest on Ravelin in QEMU; says how to leave'
 	@echo 'make iso         $(O)/ravelin.iso, boots by BIOS and UEFI through GRUB'
 	@echo 'make esp         $(O)/esp.img, a FAT image with EFI/BOOT/BOOTX64.EFI'
-	@echo 'make check       all tests: check-repro check-unit check-machine check-sev-machine'
+	@echo 'make check       all tests: check-repro check-unit check-bench check-machine'
+	@echo '                 check-sev-machine'
 	@echo 'make check-unit  unit tests on this host, with sanitizers (TEST=name: one of them)'
 	@echo 'make check-machine  tests in emulators (PYTEST="-k boot": a choice)'
+	@echo 'make bench       what each operation costs a guest, in instructions'
+	@echo 'make check-bench the gate: no operation costs more than committed (tests/bench)'
 	@echo 'make check-full  as check-machine, with every combination (hours)'
 	@echo 'make check-bochs the machine tests in Bochs, on Intel and AMD (hours)'
 	@echo 'make sev-machine build the emulator with SEV-ES; check-sev-machine[-full]: its tests'
@@ -185,7 +189,7 @@ check: deps
 	@$(MAKE) --no-print-directory check-all
 
 .PHONY: check-all
-check-all: all check-repro check-unit check-machine check-sev-machine
+check-all: all check-repro check-unit check-bench check-machine check-sev-machine
 
 TEST ?= *
 UNIT_SRCS := $(sort $(wildcard tests/unit/test_$(TEST).c))
@@ -225,6 +229,15 @@ check-bochs: all guests guest-pv
 	@for cpu in corei7_skylake_x ryzen; do RAVELIN_BUILD=$(abspath $(O)) RAVELIN_EMULATOR=bochs \
 		RAVELIN_BOCHS_CPU=$$cpu $(PYTHON) -m pytest -q tests/machine \
 		--ignore tests/machine/test_bochs.py $(PYTEST) || exit 1; done
+
+# Instructions of each exit against the committed baseline and the targets; and that this would
+# notice one VMSAVE too many.
+check-bench: all guests sev-machine
+	@$(PYTHON) tests/bench/run.py --build $(O)
+	@RAVELIN_BUILD=$(abspath $(O)) $(PYTHON) -m pytest -q -p no:cacheprovider tests/bench
+
+bench: all guests sev-machine
+	@$(PYTHON) tests/bench/run.py --build $(O) --no-gate
 
 # The same sources in two other folders give the same bytes.
 check-repro:
