@@ -643,6 +643,7 @@ static void write_lvt(struct vlapic *l, u32 n, u32 value)
 static void write_svr(struct vlapic *l, u32 value)
 {
 	poke(l->svr, value & SVR_WRITABLE);
+	poke(l->open, (value & SVR_ENABLE) != 0);
 	if (value & SVR_ENABLE)
 		return;
 	for (u32 n = 0; n < LVT_COUNT; n++)
@@ -838,6 +839,7 @@ static void reset_registers(struct vlapic *l)
 	poke(l->extint_once, false);
 	vlapic_set_tpr_hw(l, 0);
 	poke(l->svr, 0xFF);
+	poke(l->open, false);
 	poke(l->ldr, 0);
 	poke(l->dfr, ~0U);
 	l->icr = 0;

@@ -5,6 +5,7 @@
 #include "arch/x86/gwalk.h"
 #include "arch/x86/msr.h"
 #include "arch/x86/svm/svm.h"
+#include "core/hypercall.h"
 #include "core/string.h"
 #include "core/trace.h"
 
@@ -483,13 +484,25 @@ static __attribute__((noinline)) u32 exit_npf(struct vcpu *v, struct vmcb *b)
 	return end(v, b, result, b->rip + len);
 }
 
+/* The hypercall that kernels make most needs no more than what it is about. */
+static __attribute__((noinline)) u32 exit_vmmcall(struct vcpu *v, struct vmcb *b)
+{
+	if (unlikely(b->cpl != 0 || b->nrip == 0 || trace_flags != 0 ||
+		     code_mode(b) != INSN_MODE_64) ||
+	    !hypercall_fast(v, b->rax, &b->rax))
+		return exit_insn(v, b, VEXIT_HYPERCALL);
+	b->clean = svm.clean;
+	v->exits[VEXIT_HYPERCALL]++;
+	return step_to(v, b, b->nrip);
+}
+
 static inline u32 exit_common(struct vcpu *v, struct vmcb *b)
 {
 	switch (b->exitcode) {
 	case SVM_EXIT_MSR:
 		return exit_insn(v, b, (b->exitinfo1 & 1) != 0 ? VEXIT_WRMSR : VEXIT_RDMSR);
 	case SVM_EXIT_VMMCALL:
-		return exit_insn(v, b, VEXIT_HYPERCALL);
+		return exit_vmmcall(v, b);
 	case SVM_EXIT_IOIO:
 		return exit_io(v, b);
 	case SVM_EXIT_NPF:
