@@ -156,7 +156,7 @@ u32 loader_memory_map(const struct vm *vm, struct loader_mem map[LOADER_MEMS])
 	map_add(map, &n, 0, LOADER_EBDA, MEM_RAM);
 	map_add(map, &n, LOADER_EBDA, 0xa0000, MEM_RESERVED);
 	map_add(map, &n, ACPI_TABLES_BASE, ACPI_TABLES_FACS, MEM_ACPI);
-	map_add(map, &n, ACPI_TABLES_FACS, LOADER_HIGH, MEM_NVS);
+	map_add(map, &n, ACPI_TABLES_FACS, ACPI_TABLES_BASE + ACPI_TABLES_SIZE, MEM_NVS);
 	map_add(map, &n, LOADER_HIGH, vm->ram.low, MEM_RAM);
 	map_add(map, &n, GIB(4), GIB(4) + vm->ram.high, MEM_RAM);
 	return n;

@@ -113,6 +113,15 @@ u64 elf_physical(const struct elf_image *e, u64 vaddr);
 
 bool linux_detect(const struct loader_image *image);
 int linux_load(struct loader *l, struct guest_entry *entry);
+/* Claims memory for a kernel whose whole file stays in one piece, its protected-mode part where
+ * linux_load() would put it, and for initrd and room bytes behind it; writes nothing. */
+struct linux_layout {
+	gpa_t file;     /* setup_size bytes of it, not claimed, are in front of the claim */
+	u64 setup_size;
+	gpa_t end;      /* what the kernel needs before it knows the memory map */
+	gpa_t initrd;
+};
+int linux_place(struct loader *l, u64 room, struct linux_layout *out);
 bool pvh_detect(const struct loader_image *image);
 int pvh_load(struct loader *l, struct guest_entry *entry);
 bool multiboot_detect(const struct loader_image *image);

@@ -186,12 +186,12 @@ static int place_kernel(struct loader *l, struct linux_image *k)
 	return loader_claim(l, &l->kernel, "the kernel", base, size);
 }
 
-static int place_initrd(struct loader *l, struct linux_image *k)
+static int place_initrd(struct loader *l, struct linux_image *k, u64 room)
 {
-	if (!l->initrd.size)
+	if (!l->initrd.size && !room)
 		return 0;
-	return loader_place(l, &l->initrd, "the initrd", l->initrd.size,
-			    (u64)k->h.initrd_addr_max + 1, &k->initrd);
+	return loader_place(l, l->initrd.size ? &l->initrd : &l->kernel, "the initrd",
+			    l->initrd.size + room, (u64)k->h.initrd_addr_max + 1, &k->initrd);
 }
 
 static void write_params(struct loader *l, const struct linux_image *k)
@@ -216,18 +216,41 @@ static void write_params(struct loader *l, const struct linux_image *k)
 		p->e820[i] = (struct linux_e820){ map[i].base, map[i].size, map[i].type };
 }
 
+static bool has_entry64(const struct linux_image *k)
+{
+	return k->h.version >= VERSION_XLOADFLAGS && (k->h.xloadflags & XLF_KERNEL_64);
+}
+
+static int place(struct loader *l, struct linux_image *k, u64 room)
+{
+	int error;
+
+	memcpy(&k->h, l->kernel.data + HEADER_AT, sizeof(k->h));
+	error = check_header(l, k);
+	if (!error)
+		error = place_kernel(l, k);
+	return error ? error : place_initrd(l, k, room);
+}
+
+int linux_place(struct loader *l, u64 room, struct linux_layout *out)
+{
+	struct linux_image k = { 0 };
+	int error = place(l, &k, room);
+
+	if (!error && (!has_entry64(&k) || !k.h.relocatable_kernel))
+		error = loader_error(l, &l->kernel, -ENOTSUP,
+				     "not relocatable, or without a 64-bit entry");
+	*out = (struct linux_layout){ .file = k.base - k.setup_size, .setup_size = k.setup_size,
+				      .end = k.base + init_size(&k), .initrd = k.initrd };
+	return error;
+}
+
 int linux_load(struct loader *l, struct guest_entry *entry)
 {
 	struct linux_image k = { 0 };
 	bool is64;
-	int error;
+	int error = place(l, &k, 0);
 
-	memcpy(&k.h, l->kernel.data + HEADER_AT, sizeof(k.h));
-	error = check_header(l, &k);
-	if (!error)
-		error = place_kernel(l, &k);
-	if (!error)
-		error = place_initrd(l, &k);
 	if (error)
 		return error;
 
@@ -236,7 +259,7 @@ int linux_load(struct loader *l, struct guest_entry *entry)
 	loader_write(l, LOADER_CMDLINE, l->vm->config->cmdline,
 		     strlen(l->vm->config->cmdline) + 1);
 	write_params(l, &k);
-	is64 = k.h.version >= VERSION_XLOADFLAGS && (k.h.xloadflags & XLF_KERNEL_64);
+	is64 = has_entry64(&k);
 	loader_set_entry(l, entry, is64 ? GUEST_LONG64 : GUEST_PROT32,
 			 is64 ? k.base + ENTRY_64 : k.base);
 	entry->rsi = LOADER_INFO;

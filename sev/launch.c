@@ -119,8 +119,10 @@ static int make_plan(struct launch *x)
 {
 	const struct vm_config *c = x->l.vm->config;
 
-	return c->firmware[0] != '\0' ? es_plan_firmware(&x->l, &x->plan) :
-					es_plan_flat(&x->l, &x->plan);
+	if (c->firmware[0] != '\0')
+		return es_plan_firmware(&x->l, &x->plan);
+	return c->kernel[0] != '\0' ? es_plan_direct(&x->l, &x->plan) :
+				      es_plan_flat(&x->l, &x->plan);
 }
 
 static int encrypt_ranges(struct launch *x)

@@ -41,6 +41,7 @@ int es_plan_add(struct vm *vm, struct es_plan *p, gpa_t gpa, u64 size);
  * firmware; sev-loader with a kernel (direct.c); sev-loader alone (flat.c).
  */
 int es_plan_firmware(struct loader *l, struct es_plan *p);
+int es_plan_direct(struct loader *l, struct es_plan *p);
 int es_plan_flat(struct loader *l, struct es_plan *p);
 
 #endif

@@ -4,11 +4,15 @@
 
 #include "core/types.h"
 
-/* The guest's ACPI tables lie in the BIOS area: where old systems look for the RSDP, too. */
+/*
+ * The guest's ACPI tables lie in the BIOS area: where old systems look for the RSDP, too. Not at
+ * 0xF0000 and above: Linux has a resource of its own there, "System ROM", and as an SEV guest
+ * would map tables inside it as shared memory.
+ */
 #define ACPI_TABLES_BASE 0xE0000UL
-#define ACPI_TABLES_SIZE 0x20000UL
+#define ACPI_TABLES_SIZE 0x10000UL
 /* The FACS is written by the guest: it has a page of type ACPI NVS, the rest is ACPI data. */
-#define ACPI_TABLES_FACS 0xFF000UL
+#define ACPI_TABLES_FACS 0xEF000UL
 
 struct acpi_tables_config {
 	u32 cpus;            /* 1..VDEV_MAX_CPUS */

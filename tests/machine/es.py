@@ -48,7 +48,7 @@ def hooks_image():
 
 
 def start(machine, guests, directory, memory="", psp="", extra_sections="", files=None,
-          log="warn", host=None, fatal=True, **kw):
+          log="warn", host=None, fatal=True, icount=False, **kw):
     """A machine whose VMs are SEV-ES guests: {name: (test, args..., {keys})}."""
     conf = host_section(log=log, **(host or {})) + extra_sections
     files = dict(files or {})
@@ -60,6 +60,8 @@ def start(machine, guests, directory, memory="", psp="", extra_sections="", file
     extra = ["-object", f"sev-memory,id=sev,fatal={'on' if fatal else 'off'},coherent=off" + memory,
              "-L", "/usr/share/seabios", "-L", "/usr/share/qemu",
              "-device", "sev-psp,id=psp" + psp]
+    if icount: # one instruction is a tick of the TSC
+        extra += ["-icount", "shift=0,sleep=off"]
     kw.setdefault("memory", "512M")
     kw.setdefault("smp", 2)
     m = machine(conf, files, qemu=sev_qemu(), accel="tcg,thread=single", cpu="EPYC", extra=extra,
@@ -69,12 +71,24 @@ def start(machine, guests, directory, memory="", psp="", extra_sections="", file
 
 
 def wait_state(m, name, state, timeout=60):
-    """Until `vm list` says so."""
+    """Until `vm list` says so. The VM prints nothing meanwhile."""
     for _ in range(int(timeout * 5)):
         if re.search(rf"^{name} +{state} ", m.command("vm list"), re.M):
             return
         m.pump(0.2)
     raise AssertionError(f"{name} is not {state}:\n{m.command('vm list')}")
+
+
+def crash(m, name, command, timeout=60):
+    """Runs a command after which the VM is stopped with a report; returns the reason."""
+    m.pump(0)
+    m.mark = len(m.text)
+    m.line(command)
+    why = m.expect(rf"vm {name}: vcpu \d+ stopped: (.*)\n", timeout)[1]
+    m.pump(0.5)
+    m.shell()
+    wait_state(m, name, "crashed")
+    return why
 
 
 def count(m, name):

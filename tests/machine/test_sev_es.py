@@ -169,9 +169,7 @@ def test_row11_impossible_exit(guests):
     m = guests({"a": (79,), "b": (0,)})
     m.run_guest("a", end="es: ready")
     m.qmp("qom-set", path=es.SEV, property="inject-exit-code", value=0x72)
-    m.command("vm nmi a") # an exit
-    es.wait_state(m, "a", "crashed")
-    assert "unexpected exit (exit code 0x72 CPUID" in m.command("log dmesg")
+    assert "unexpected exit (exit code 0x72 CPUID" in es.crash(m, "a", "vm nmi a")
     m.qmp("qom-set", path=es.SEV, property="inject-exit-code", value=-1)
     run(m, "b")
     es.clean(m)
@@ -183,9 +181,7 @@ def test_row11_impossible_exit(guests):
 def test_row16_termination(guests):
     """P: the reason in the log, the VM gone, its resources back."""
     m = guests({"a": (16, 1, 0x42)})
-    m.command("vm start a")
-    es.wait_state(m, "a", "crashed")
-    assert re.search(r"set 1\b.*0x42", m.command("vm list"))
+    assert re.search(r"set 1\b.*0x42", es.crash(m, "a", "vm start a"))
     assert es.count(m, "vmrun-es") > 0
     es.clean(m)
 
@@ -194,8 +190,7 @@ def test_row16_other_cpu_in_the_guest(guests):
     """N: DEACTIVATE while a CPU runs the guest would be a violation."""
     m = guests({"a": (16, 1, 0x42, 1, {"cpus": 2})})
     for _ in range(10):
-        m.command("vm start a")
-        es.wait_state(m, "a", "crashed")
+        es.crash(m, "a", "vm start a")
     es.clean(m)
     assert re.search(r"DEACTIVATE +10 sent +0 failed", m.command("psp"))
 
@@ -366,9 +361,7 @@ def test_row29_illegal_injection(broken, hook):
     """N: the CPU refuses a software interrupt and vectors 3 and 4."""
     m = broken({"a": (79,)}, hook)
     m.run_guest("a", end="es: ready")
-    m.command("vm nmi a")
-    es.wait_state(m, "a", "crashed")
-    assert "VMRUN refused the guest's state" in m.command("vm list")
+    assert "VMRUN refused the guest's state" in es.crash(m, "a", "vm nmi a")
     es.clean(m)
 
 
@@ -395,9 +388,7 @@ def test_row31_third_guest(guests):
 def test_row32_bad_vmsa_address(broken, hook):
     """N: refused by VMRUN, the VM ends. P: test_es_vcpu.c has the whole control block."""
     m = broken({"a": (0,)}, hook)
-    m.command("vm start a")
-    es.wait_state(m, "a", "crashed")
-    assert "VMRUN refused the guest's state" in m.command("vm list")
+    assert "VMRUN refused the guest's state" in es.crash(m, "a", "vm start a")
     m.command("eshook check")
     m.command("vm destroy a")
     run(m)
@@ -443,9 +434,7 @@ def test_row34_one_register_missing(broken):
 def test_row35_not_finished(broken):
     """N: VMRUN before LAUNCH_FINISH."""
     m = broken({"a": (0,)}, "no-finish")
-    m.command("vm start a")
-    es.wait_state(m, "a", "crashed")
-    assert "VMRUN refused" in m.command("vm list")
+    assert "VMRUN refused" in es.crash(m, "a", "vm start a")
     es.clean(m)
 
 
@@ -454,9 +443,7 @@ def test_row35_vmsa_tampered(guests):
     m = guests({"a": (79,)})
     m.run_guest("a", end="es: ready")
     m.qmp("qom-set", path=es.SEV, property="inject-vmsa-flip", value=0x178 * 8)
-    m.command("vm nmi a") # an exit, and the entry that reads it
-    es.wait_state(m, "a", "crashed")
-    assert "VMRUN refused" in m.command("vm list")
+    assert "VMRUN refused" in es.crash(m, "a", "vm nmi a")
     es.clean(m)
 
 
@@ -520,6 +507,8 @@ def test_dead_processor(guests):
 def test_200_launches(guests):
     """With four ASIDs, three guests at once: none is lost."""
     m = guests({name: (79,) for name in "abcd"}, memory=",min-sev-asid=5")
+    for name in "abcd":
+        m.command(f"vm destroy {name}")
     frames = m.command("mem").splitlines()[1]
     for _ in range(50):
         for name in "abcd":

@@ -9,6 +9,8 @@ import pytest
 
 from harness import TREE, guest, host_section, vm_section
 
+pytestmark = pytest.mark.qemu("needs the secure processor of the patched QEMU")
+
 PSP = "/machine/peripheral/psp"
 LAUNCH = ["LAUNCH_START", "ACTIVATE", "LAUNCH_UPDATE_DATA", "LAUNCH_UPDATE_VMSA",
           "LAUNCH_MEASURE", "LAUNCH_FINISH", "DEACTIVATE", "DECOMMISSION"]

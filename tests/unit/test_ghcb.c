@@ -1227,6 +1227,23 @@ static void row05_only_the_copy_counts(void **state)
 				 MOCK_PORT + (i + 1) * 0x01010101);
 }
 
+static u32 seen_clear;
+static void look_at_bitmap(void)
+{
+	seen_clear += (guest_page()->valid_bitmap[0] | guest_page()->valid_bitmap[1]) == 0;
+}
+
+/* Nothing of the request can be taken for an answer while there is none. */
+static void row12_bitmap_is_clear_meanwhile(void **state)
+{
+	mock_meanwhile = look_at_bitmap;
+	seen_clear = 0;
+	(void)string_event(1, STR_OUT | REP, 3, PAGE_GPA + 0x800);
+	ghcb_set(guest_page(), rax, 0);
+	assert_int_equal(vmgexit(), VRESULT_RETRY);
+	assert_int_equal(seen_clear, 3);
+}
+
 /* --- the whole ------------------------------------------------------------------------------------------ */
 
 static void counters(void **state)
@@ -1307,6 +1324,7 @@ int main(void)
 		T(row12_versions),
 		T(row12_unknown_event),
 		T(row12_page_address),
+		T(row12_bitmap_is_clear_meanwhile),
 		T(row12_cpuid_vendor),
 		T(row03_cpuid_by_both_ways),
 		T(row03_msr_by_both_ways),

@@ -215,7 +215,6 @@ void vmx_vcpu_reset(struct vcpu *v, bool init)
 	vx->threshold = 0;
 	*vx->tpr = 0;
 	vmx_proc_ctls(vx, 0, PROC_INTR_WINDOW | PROC_NMI_WINDOW);
-	vx->cpuid_len = 0;
 	vx->stepped = false;
 	vcpu_state_reset(v, init);
 	/* Translations of the time before must not live on. */
