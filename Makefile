@@ -18,7 +18,7 @@ IMAGE_LIMIT := 262144
 MAKEFLAGS += --no-builtin-rules
 
 # Sources are found, not listed: a new file in one of these folders is built.
-DIRS := boot arch/x86 arch/x86/svm arch/x86/vmx core sev drivers drivers/psp vdev
+DIRS := boot arch/x86 arch/x86/svm arch/x86/vmx core sev drivers drivers/psp vdev selftest
 CSRCS := $(sort $(filter-out %/offsets.c,$(wildcard $(addsuffix /*.c,$(DIRS)))))
 ASRCS := $(sort $(wildcard $(addsuffix /*.asm,$(DIRS))))
 OBJS := $(CSRCS:%.c=$(O)/%.o) $(ASRCS:%.asm=$(O)/%.asm.o)
@@ -34,7 +34,7 @@ COLD := boot/%.c drivers/%.c sev/asid.c sev/es_vcpu.c sev/es_run.c sev/es_vm.c s
 	sev/vmsa.c sev/why.c core/config.c core/loader%.c core/shell%.c core/console.c core/start.c \
 	core/main.c core/boot_info.c core/printf.c core/log.c core/panic.c core/pmm.c core/heap.c \
 	core/unit.c core/vm.c arch/x86/hostmem.c arch/x86/paging.c arch/x86/smp.c arch/x86/tsc.c \
-	arch/x86/cpu.c arch/x86/symbols.c arch/x86/selftest.c arch/x86/storm.c arch/x86/mitigations.c arch/x86/vmx/names.c arch/x86/vmx/controls.c arch/x86/svm/names.c vdev/acpi_tables.c \
+	arch/x86/cpu.c arch/x86/symbols.c selftest/%.c arch/x86/mitigations.c arch/x86/vmx/names.c arch/x86/vmx/controls.c arch/x86/svm/names.c vdev/acpi_tables.c \
 	vdev/rtc.c vdev/pit.c
 COLD += sev/direct.c sev/sha256.c
 OPT = $(if $(filter $(COLD),$<),-Os,-O2)
