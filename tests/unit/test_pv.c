@@ -682,6 +682,7 @@ static void ipi_short_way(void **state)
 		memset(vcpus[i].lapic.irr, 0, sizeof(vcpus[i].lapic.irr));
 	set_vcpus(63);
 	assert_int_equal(call(10, BIT(63), 1, 0, 0xff), 0);
+	assert_int_equal(call(10, BIT(63), 0, 0, 0xff), 0);
 	assert_int_equal(call(10, BIT(60) | BIT(2), ~0UL, 2, 0xff), 2);
 	assert_int_equal(call(10, 0, 1, 0, 0xff), 0);
 	cs.attr = 0x9b | VSEG_ATTR_DB; /* 32-bit code: the second half begins at 32 */
