@@ -184,4 +184,4 @@ def test_cpuid_cost(guests):
             re.findall(r"([a-z0-9-]+) (\d+)", re.search(r"es: cost (.*)", out)[1])}
     print(cost)
     assert 20 < cost["cpuid"] <= 250, cost
-    assert cost["cpuid-1"] <= 500 and cost["mmio-read"] <= 500, cost
+    assert cost["cpuid"] < cost["cpuid-1"] <= 250, cost # an answer that is computed
