@@ -66,10 +66,7 @@ static struct {
 	u8 device[PAGE_SIZE];
 	u32 lapic_writes;
 	u32 ipis, kicks, yields;
-	struct {
-		u64 low, high, min, icr;
-		u32 cluster;
-	} ipi;
+	struct { u64 low, high, min, icr, cluster; } ipi;
 	bool yields_cpu, wakes;
 } mock_told;
 
@@ -276,13 +273,11 @@ static int set_reg(struct vcpu *v, enum vreg reg, u64 value)
 	return v->trap_protected && reg != VREG_TSC_OFFSET ? -EACCES : 0;
 }
 static int get_seg(struct vcpu *v, enum vseg seg, struct vsegment *s) { return -EACCES; }
-/* A guest whose state is protected runs in 64-bit mode, and its GHCB said CPL 0. */
 static u32 code_state(struct vcpu *v) { return VCODE_64; }
 static void sync_tpr(struct vcpu *v) {}
 static const char *exit_name(u64 code) { return "?"; }
 static const struct virt_backend mock_backend = { .get_reg = get_reg, .set_reg = set_reg,
-						  .get_seg = get_seg, .sync_tpr = sync_tpr,
-						  .code_state = code_state,
+						  .get_seg = get_seg, .code_state = code_state, .sync_tpr = sync_tpr,
 						  .exit_name = exit_name };
 const struct virt_backend *virt = &mock_backend;
 

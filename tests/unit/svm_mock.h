@@ -56,6 +56,9 @@ static struct {
 	gpa_t known_gpa;
 	bool known_write;
 
+	u32 ipis; /* pv_send_ipi() */
+	u64 ipi_min;
+
 	u32 kicks, windows, vmloads, vmsaves;
 } mock;
 
@@ -82,6 +85,13 @@ u32 dispatch_wrmsr(struct vcpu *v) { return vcpu_dispatch(v); }
 u32 dispatch_io(struct vcpu *v) { return vcpu_dispatch(v); }
 u32 dispatch_mmio(struct vcpu *v) { return vcpu_dispatch(v); }
 u32 dispatch_hlt(struct vcpu *v) { return vcpu_dispatch(v); }
+
+s64 pv_send_ipi(const struct vm *vm, u64 low, u64 high, u64 min, u64 icr, u32 cluster)
+{
+	mock.ipis++;
+	mock.ipi_min = min;
+	return 7;
+}
 
 u32 port_read(struct vcpu *v, u16 port, u32 size)
 {

@@ -301,6 +301,41 @@ static void test_rax(void **state)
 	assert_int_equal(mock.vmcb.rax, 0xabcdef);
 }
 
+/* An interrupt to a set, by 64-bit code of CPL 0, goes straight to its handler. */
+static void test_vmmcall_fast(void **state)
+{
+	struct vmcb *b = &mock.vmcb;
+
+	mock.vm.pv.features = PV_IPI;
+	b->nrip = 0x1003;
+	b->efer = EFER_LMA;
+	b->cs.attr = VSEG_ATTR_L;
+	b->rax = 10;
+	mock.v.gpr[GPR_RDX] = 0x40;
+	assert_int_equal(do_exit(0x81, 0, 0), 0);
+	assert_int_equal(mock.dispatched, 0);
+	assert_int_equal(mock.ipis, 1);
+	assert_int_equal(mock.ipi_min, 0x40);
+	assert_int_equal(b->rax, 7);
+	assert_int_equal(b->rip, 0x1003);
+	assert_int_equal(mock.v.exits[VEXIT_HYPERCALL], 1);
+
+	/* All else is for hypercall(): another number, switched off, user mode, 32-bit code. */
+	b->rax = 9;
+	do_exit(0x81, 0, 0);
+	b->rax = 10;
+	mock.vm.pv.features = 0;
+	do_exit(0x81, 0, 0);
+	mock.vm.pv.features = PV_IPI;
+	b->cpl = 3;
+	do_exit(0x81, 0, 0);
+	b->cpl = 0;
+	b->cs.attr = VSEG_ATTR_DB;
+	do_exit(0x81, 0, 0);
+	assert_int_equal(mock.dispatched, 4);
+	assert_int_equal(mock.ipis, 1);
+}
+
 static void test_advance(void **state)
 {
 	mock.vmcb.nrip = 0x1007;
@@ -549,7 +584,8 @@ static void test_segments(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_kinds), T(test_unknown), T(test_names), T(test_host_events), T(test_io), T(test_byte_io), T(test_efer), T(test_npf_known),
+		T(test_kinds), T(test_unknown), T(test_names), T(test_host_events), T(test_io),
+		T(test_byte_io), T(test_efer), T(test_npf_known), T(test_vmmcall_fast),
 		T(test_string_io_without_assists), T(test_npf), T(test_npf_fatal),
 		T(test_exceptions), T(test_rax), T(test_advance), T(test_advance_by_length),
 		T(test_trap_flag), T(test_cpuid_fast), T(test_cr8), T(test_prepare), T(test_pause),
