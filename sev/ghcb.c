@@ -15,7 +15,7 @@
  * for core's handlers, which do not know where a guest keeps its registers.
  */
 
-/* --- from core ---------------------------------------------------------------------------------- */
+/* --- from core ---------------------------------------------------------------------------- */
 
 u32 ghcb_dispatch(struct vcpu *v, u32 kind)
 {
@@ -52,7 +52,7 @@ u32 ghcb_terminate(struct vcpu *v, u32 set, u32 reason)
 	return VRESULT_LEAVE;
 }
 
-/* --- events ------------------------------------------------------------------------------------- */
+/* --- events ------------------------------------------------------------------------------- */
 
 static u32 serve_cpuid(struct vcpu *v, struct ghcb_call *c)
 {
@@ -201,7 +201,7 @@ static u32 serve_unknown(struct vcpu *v, struct ghcb_call *c)
 	return ghcb_refuse(c, GHCB_ERR_EVENT);
 }
 
-/* --- the table ---------------------------------------------------------------------------------- */
+/* --- the table ---------------------------------------------------------------------------- */
 
 /*
  * Fields of an event, each a bit: those of the bitmap's second word moved down,
@@ -291,7 +291,7 @@ static u32 kind_of(const struct ghcb *g)
 }
 _Static_assert(GHCB_IN == GHCB_OUT + 1 && GHCB_INS == GHCB_OUTS + 1, "IN follows OUT");
 
-/* --- the page ----------------------------------------------------------------------------------- */
+/* --- the page ----------------------------------------------------------------------------- */
 
 /*
  * Fields that no event looks at are left out: the whole page would cost more
@@ -516,7 +516,7 @@ static inline bool plain_cpuid(struct es_vcpu *es, gpa_t gpa)
 	return true;
 }
 
-/* --- the interface ------------------------------------------------------------------------------ */
+/* --- the interface ------------------------------------------------------------------------ */
 
 u32 ghcb_vmgexit(struct vcpu *v)
 {
