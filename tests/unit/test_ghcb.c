@@ -1311,7 +1311,14 @@ static void another_page(void **state)
 	assert_int_equal(other->rax, 0xa);
 	assert_true(ghcb_has(guest_page(), sw_exitcode)); /* as it was asked, never served */
 	ghcb_reset(&mock_v);
-	assert_int_equal(mock_es.page_gpa, 0);
+	assert_null(mock_es.page);
+	memset(other->valid_bitmap, 0, 16);
+	ghcb_set(other, sw_exitcode, 0x76);
+	ghcb_set(other, sw_exitinfo1, 9);
+	ghcb_set(other, sw_exitinfo2, 9);
+	mock_ghcb_msr = 0x7000; /* the one used last before the reset */
+	assert_int_equal(ghcb_vmgexit(&mock_v), VRESULT_RETRY);
+	assert_int_equal(other->sw_exitinfo1, 0);
 	mock_ghcb_msr = 0;
 	assert_int_equal(ghcb_vmgexit(&mock_v), VRESULT_RETRY);
 	assert_int_equal(mock_told.logs, 1);

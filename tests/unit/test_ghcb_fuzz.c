@@ -77,7 +77,7 @@ static void random_page(struct ghcb *g)
 {
 	u64 *word = (u64 *)g;
 
-	for (size_t i = 0; i < sizeof(*g) / 8; i += 1 + rnd() % 8)
+	for (size_t i = rnd() % 64; i < sizeof(*g) / 8; i += 1 + rnd() % 64)
 		word[i] = rnd();
 	g->valid_bitmap[0] = rnd() % 4 == 0 ? rnd() : ~0UL;
 	g->valid_bitmap[1] = rnd() % 4 == 0 ? rnd() : ~0UL;
