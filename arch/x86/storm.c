@@ -182,4 +182,4 @@ static int storm_command(int argc, char **argv)
 	return good ? 0 : -EIO;
 }
 
-SHELL_COMMAND(storm, storm_command, "COUNT", "sends device interrupts, IPIs and NMIs to every CPU and counts them");
+SHELL_COMMAND(storm, storm_command, "COUNT", "sends interrupts and NMIs to every CPU and counts them");
