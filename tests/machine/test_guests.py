@@ -89,12 +89,12 @@ def test_exits_with_next_rip(machine):
     assert passed > 200
 
 
-def check_what_stops_a_vm(m):
+def check_what_stops_a_vm(m, ways=("triple", "task")):
     """What a guest can do to end itself without asking: a report, and all others go on."""
-    for vm, words in (("triple", "triple fault"),
-                      ("task", "hardware task switch, which is not offered")):
+    words = {"triple": "triple fault", "task": "hardware task switch, which is not offered"}
+    for vm in ways:
         m.line(f"vm start {vm}")
-        m.expect(rf"vm {vm}: vcpu 0 stopped: {words}", 60)
+        m.expect(rf"vm {vm}: vcpu 0 stopped: {words[vm]}", 60)
         m.shell()
         assert "crashed" in m.command("vm list").split(vm)[1].splitlines()[0]
     assert "guest: exit 0" in m.run_guest("good")
@@ -111,7 +111,7 @@ def stopping_vms():
 def test_what_stops_a_vm(machine):
     m = machine(*stopping_vms(), smp=1)
     m.boot()
-    check_what_stops_a_vm(m)
+    check_what_stops_a_vm(m, ["triple"])   # QEMU does not intercept task switches
 
 
 @pytest.mark.qemu("compares with QEMU without a hypervisor")
