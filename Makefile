@@ -47,7 +47,7 @@ CFLAGS := -std=gnu17 -ffreestanding -g $(REPRO) $(WARN) -I. \
 LDFLAGS := -nostdlib -static -T linker.ld --gc-sections --build-id=none \
 	-z max-page-size=4096 -z noexecstack --fatal-warnings --no-undefined
 
-.PHONY: all help clean run iso esp check check-unit check-machine check-full check-repro check-size deps FORCE
+.PHONY: all help clean run iso esp check check-tools check-unit check-machine check-full check-repro check-size deps FORCE
 all: $(O)/ravelin.elf $(O)/ravelin.efi check-size
 
 help:
@@ -55,7 +55,7 @@ help:
 	@echo 'make run         start a Debian guest on Ravelin in QEMU; says how to leave'
 	@echo 'make iso         $(O)/ravelin.iso, boots by BIOS and UEFI through GRUB'
 	@echo 'make esp         $(O)/esp.img, a FAT image with EFI/BOOT/BOOTX64.EFI'
-	@echo 'make check       all tests: check-repro check-unit check-machine check-sev-machine'
+	@echo 'make check       all tests: check-repro check-unit check-tools check-machine check-sev-machine'
 	@echo 'make check-unit  unit tests on this host, with sanitizers (TEST=name: one of them)'
 	@echo 'make check-machine  tests in emulators (PYTEST="-k boot": a choice)'
 	@echo 'make check-full  as check-machine, with every combination (hours)'
@@ -184,7 +184,7 @@ check: deps
 	@$(MAKE) --no-print-directory check-all
 
 .PHONY: check-all
-check-all: all check-repro check-unit check-machine check-sev-machine
+check-all: all check-repro check-unit check-tools check-machine check-sev-machine
 
 TEST ?= *
 UNIT_SRCS := $(sort $(wildcard tests/unit/test_$(TEST).c))
@@ -199,6 +199,10 @@ check-unit: $(UNIT_BINS)
 			echo "  PASS  $$(basename $$t) ($$(grep -c '       OK ' $$t.log) tests)"; \
 		else echo "  FAIL  $$(basename $$t)"; cat $$t.log; fail=1; fi; \
 	done; exit $$fail
+
+# Host programs: seconds.
+check-tools:
+	@$(PYTHON) -m pytest -q tests/tools
 
 # The sources under test stand in a line "// sources: a.c b.c" of the test itself.
 $(O)/unit/%: tests/unit/%.c Makefile
