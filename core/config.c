@@ -36,8 +36,9 @@ typedef const char *(*key_fn)(struct parser *p, struct span value);
 
 struct key {
 	const char *name;
-	key_fn parse;
+	key_fn parse; /* NULL: a path */
 	bool repeats;
+	size_t path;  /* where in struct vm_config it goes */
 };
 
 #define ECHO_LEN 48
@@ -274,21 +275,6 @@ static const char *key_mitigations(struct parser *p, struct span v)
 
 /* ---- [vm NAME] ---- */
 
-static const char *key_kernel(struct parser *p, struct span v)
-{
-	return span_path(v, p->vm->kernel);
-}
-
-static const char *key_initrd(struct parser *p, struct span v)
-{
-	return span_path(v, p->vm->initrd);
-}
-
-static const char *key_firmware(struct parser *p, struct span v)
-{
-	return span_path(v, p->vm->firmware);
-}
-
 static const char *key_cmdline(struct parser *p, struct span v)
 {
 	return span_text(v, p->vm->cmdline, CONFIG_CMDLINE_LEN, "longer than 2047 characters");
@@ -370,31 +356,6 @@ static const char *key_sev(struct parser *p, struct span v)
 	return NULL;
 }
 
-static const char *key_sev_loader(struct parser *p, struct span v)
-{
-	return span_path(v, p->vm->sev_loader);
-}
-
-static const char *key_sev_cert(struct parser *p, struct span v)
-{
-	return span_path(v, p->vm->sev_cert);
-}
-
-static const char *key_sev_session(struct parser *p, struct span v)
-{
-	return span_path(v, p->vm->sev_session);
-}
-
-static const char *key_sev_secret_header(struct parser *p, struct span v)
-{
-	return span_path(v, p->vm->sev_secret_header);
-}
-
-static const char *key_sev_secret(struct parser *p, struct span v)
-{
-	return span_path(v, p->vm->sev_secret);
-}
-
 static const char *key_sev_secret_gpa(struct parser *p, struct span v)
 {
 	return span_number(v, &p->vm->sev_secret_gpa) ? NULL : "use an address, such as 0x80d000";
@@ -470,35 +431,38 @@ static const char *key_pv(struct parser *p, struct span v)
 	return NULL;
 }
 
+#define KEY(key, fn) { .name = key, .parse = fn }
+#define PATH(key, field) { .name = key, .path = offsetof(struct vm_config, field) }
+
 static const struct key host_keys[] = {
-	{ "console", key_console, true },
-	{ "log", key_log, false },
-	{ "attach", key_attach, false },
-	{ "escape", key_escape, false },
-	{ "mitigations", key_mitigations, false },
+	{ .name = "console", .parse = key_console, .repeats = true },
+	KEY("log", key_log),
+	KEY("attach", key_attach),
+	KEY("escape", key_escape),
+	KEY("mitigations", key_mitigations),
 };
 
 static const struct key vm_keys[] = {
-	{ "kernel", key_kernel, false },
-	{ "initrd", key_initrd, false },
-	{ "cmdline", key_cmdline, false },
-	{ "module", key_module, true },
-	{ "firmware", key_firmware, false },
-	{ "memory", key_memory, false },
-	{ "cpus", key_cpus, false },
-	{ "affinity", key_affinity, false },
-	{ "sev", key_sev, false },
-	{ "policy", key_policy, false },
-	{ "sev-loader", key_sev_loader, false },
-	{ "sev-cert", key_sev_cert, false },
-	{ "sev-session", key_sev_session, false },
-	{ "sev-secret-header", key_sev_secret_header, false },
-	{ "sev-secret", key_sev_secret, false },
-	{ "sev-secret-gpa", key_sev_secret_gpa, false },
-	{ "autostart", key_autostart, false },
-	{ "debug-exit", key_debug_exit, false },
-	{ "debugcon", key_debugcon, false },
-	{ "pv", key_pv, false },
+	PATH("kernel", kernel),
+	PATH("initrd", initrd),
+	KEY("cmdline", key_cmdline),
+	{ .name = "module", .parse = key_module, .repeats = true },
+	PATH("firmware", firmware),
+	KEY("memory", key_memory),
+	KEY("cpus", key_cpus),
+	KEY("affinity", key_affinity),
+	KEY("sev", key_sev),
+	KEY("policy", key_policy),
+	PATH("sev-loader", sev_loader),
+	PATH("sev-cert", sev_cert),
+	PATH("sev-session", sev_session),
+	PATH("sev-secret-header", sev_secret_header),
+	PATH("sev-secret", sev_secret),
+	KEY("sev-secret-gpa", key_sev_secret_gpa),
+	KEY("autostart", key_autostart),
+	KEY("debug-exit", key_debug_exit),
+	KEY("debugcon", key_debugcon),
+	KEY("pv", key_pv),
 };
 
 #define HOST_KEY_NAMES "console, log, attach, escape, mitigations"
@@ -715,7 +679,8 @@ static void key_line(struct parser *p, struct span line)
 		return;
 	}
 	if (!error)
-		error = key->parse(p, value);
+		error = key->parse ? key->parse(p, value) :
+				     span_path(value, (char *)p->vm + key->path);
 	if (error)
 		value_error(p, key->name, value, error);
 	p->key_line[index] = p->line;

@@ -203,14 +203,9 @@ static int intel_write(struct vcpu *v, u32 msr, u64 value)
 
 /* --- the rest -------------------------------------------------------------------------------- */
 
-static bool is_lapic_msr(u32 msr)
-{
-	return msr == MSR_APIC_BASE || msr == MSR_TSC_DEADLINE ||
-	       (msr >= MSR_X2APIC_FIRST && msr <= MSR_X2APIC_LAST);
-}
-
 #define X2APIC_TPR 0x808U
 #define X2APIC_PPR 0x80aU
+#define X2APIC_EOI 0x80bU
 
 static int lapic_read_msr(struct vcpu *v, u32 msr, u64 *value)
 {
@@ -302,13 +297,11 @@ static s32 switched_reg(u32 msr)
 #define MSR_MCI_FIRST 0x400U
 #define MSR_MCI_LAST 0x47fU
 
-int msr_read(struct vcpu *v, u32 msr, u64 *value)
+static __attribute__((noinline)) int read_other(struct vcpu *v, u32 msr, u64 *value)
 {
 	const u64 *slot = mtrr_slot(v->vm->msrs, msr);
 	s32 reg;
 
-	if (is_lapic_msr(msr))
-		return lapic_read_msr(v, msr, value);
 	if (slot != NULL) {
 		*value = *slot;
 		return 0;
@@ -323,9 +316,6 @@ int msr_read(struct vcpu *v, u32 msr, u64 *value)
 	case MSR_TSC_AUX:
 		*value = v->msr_tsc_aux;
 		return cpuid_has(v, CPUID_EXT_BASE + 1, 3, 27) ? 0 : -EINVAL;
-	case MSR_MTRRCAP: /* fixed ranges and write combining offered */
-		*value = MTRR_VARIABLE | BIT(8) | BIT(10);
-		return 0;
 	case MSR_MCG_CAP: /* no banks */
 	case MSR_MCG_CTL:
 		*value = 0;
@@ -343,7 +333,27 @@ int msr_read(struct vcpu *v, u32 msr, u64 *value)
 	}
 }
 
-static int write_other(struct vcpu *v, u32 msr, u64 value)
+/* Those that are asked for often; read_other() knows the rest. */
+int msr_read(struct vcpu *v, u32 msr, u64 *value)
+{
+	switch (msr) {
+	case MSR_X2APIC_FIRST ... MSR_X2APIC_LAST:
+	case MSR_TSC_DEADLINE:
+		return lapic_read_msr(v, msr, value);
+	case MSR_APIC_BASE:
+		*value = v->lapic.base_msr;
+		return 0;
+	case MSR_EFER:
+		return virt->get_reg(v, VREG_EFER, value);
+	case MSR_MTRRCAP: /* fixed ranges and write combining offered */
+		*value = MTRR_VARIABLE | BIT(8) | BIT(10);
+		return 0;
+	default:
+		return read_other(v, msr, value);
+	}
+}
+
+static int write_unswitched(struct vcpu *v, u32 msr, u64 value)
 {
 	switch (msr) {
 	case MSR_TSC:
@@ -370,13 +380,11 @@ static int write_other(struct vcpu *v, u32 msr, u64 value)
 	}
 }
 
-int msr_write(struct vcpu *v, u32 msr, u64 value)
+static __attribute__((noinline)) int write_other(struct vcpu *v, u32 msr, u64 value)
 {
 	u64 *slot = mtrr_slot(v->vm->msrs, msr);
 	s32 reg;
 
-	if (is_lapic_msr(msr))
-		return lapic_write_msr(v, msr, value);
 	if (slot != NULL) {
 		if (!mtrr_valid(v, msr, value))
 			return -EINVAL;
@@ -386,5 +394,15 @@ int msr_write(struct vcpu *v, u32 msr, u64 value)
 	reg = switched_reg(msr);
 	if (reg >= 0 && reg <= VREG_SYSENTER_EIP && reg >= VREG_STAR)
 		return virt->set_reg(v, (enum vreg)reg, value);
+	return write_unswitched(v, msr, value);
+}
+
+int msr_write(struct vcpu *v, u32 msr, u64 value)
+{
+	/* One in every interrupt, of which there is nothing to note but that it came. */
+	if (msr == X2APIC_EOI && !v->pv.eoi_armed)
+		return vlapic_msr_write(&v->lapic, msr, value);
+	if ((msr & ~0xffU) == MSR_X2APIC_FIRST || msr == MSR_TSC_DEADLINE || msr == MSR_APIC_BASE)
+		return lapic_write_msr(v, msr, value);
 	return write_other(v, msr, value);
 }

@@ -94,6 +94,7 @@ struct pv_vcpu {
 /* Part of struct vm. */
 struct pv_vm {
 	u32 features;        /* PV_*; constant after creation */
+	u64 present;         /* bit n: there is a vCPU n; constant after creation */
 	u64 wall;            /* last value of the wall clock's MSR */
 };
 
@@ -138,13 +139,9 @@ void pv_eoi_settle(struct vcpu *v);
 int pv_eoi_accept(struct vcpu *v);
 
 /* --- hypercalls: pv_ipi.c. Results are KVM's. --- */
-struct pv_ipi {
-	u64 low, high; /* bit n: APIC id min + n; high goes on where low ends */
-	u64 min;
-	u64 icr;       /* vector and delivery mode */
-	u32 cluster;   /* bits in each of low and high: 64, or 32 of a 32-bit guest */
-};
-s64 pv_send_ipi(struct vm *vm, const struct pv_ipi *ipi);
+/* Bit n of low: APIC id min + n; high goes on where low ends, which is after `cluster` bits: 64, or
+ * 32 of a 32-bit guest. icr: vector and delivery mode. */
+s64 pv_send_ipi(const struct vm *vm, u64 low, u64 high, u64 min, u64 icr, u32 cluster);
 void pv_kick(struct vm *vm, u64 apic_id);
 /* Lets the vCPU go first that the caller waits for. True: give the CPU away. */
 bool pv_yield(struct vcpu *v, u64 apic_id);

@@ -138,7 +138,7 @@ static bool enable_interrupt(struct uart *u)
 	vector = irq_alloc_vector();
 	if (vector < 0 || irq_register((u8)vector, receive) < 0)
 		return false;
-	if (ioapic_route_isa(irq, (u8)vector) != 0)
+	if (ioapic_route_isa(irq, (u8)vector, 0) != 0)
 		return false;
 	uart_enable_rx_interrupt(u);
 	return true;

@@ -64,7 +64,7 @@ static u32 isa_gsi(u8 irq, u16 *flags)
 	return irq;
 }
 
-int ioapic_route_isa(u8 irq, u8 vector)
+int ioapic_route_isa(u8 irq, u8 vector, u32 cpu)
 {
 	u16 flags;
 	u32 gsi = isa_gsi(irq, &flags);
@@ -74,15 +74,15 @@ int ioapic_route_isa(u8 irq, u8 vector)
 		low |= REDIR_LOW_ACTIVE;
 	if (INTI_TRIGGER(flags) == 3)
 		low |= REDIR_LEVEL;
-	/* The destination field has eight bits: a boot CPU beyond them gets no such interrupt. */
-	if (cpus[0].apic_id > 0xff)
+	/* The destination field has eight bits: a CPU beyond them gets no such interrupt. */
+	if (cpus[cpu].apic_id > 0xff)
 		return -ENODEV;
 	for (u32 i = 0; i < acpi.ioapics; i++) {
 		u32 base = acpi.ioapic[i].gsi_base;
 
 		if (regs[i] == NULL || gsi < base || gsi - base >= pins[i])
 			continue;
-		reg_write(i, REG_REDIR(gsi - base) + 1, cpus[0].apic_id << 24);
+		reg_write(i, REG_REDIR(gsi - base) + 1, cpus[cpu].apic_id << 24);
 		reg_write(i, REG_REDIR(gsi - base), low);
 		return 0;
 	}

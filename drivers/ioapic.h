@@ -9,7 +9,7 @@
 void pic_mask(void);
 /* The machine's I/O APICs, as ACPI lists them. Masks all pins. */
 void ioapic_init(void);
-/* Sends an ISA interrupt (with ACPI's override) to a vector on CPU 0. -ENODEV: no such pin. */
-int ioapic_route_isa(u8 irq, u8 vector);
+/* Sends an ISA interrupt (with ACPI's override) to a vector on a CPU. -ENODEV: no such pin. */
+int ioapic_route_isa(u8 irq, u8 vector, u32 cpu);
 
 #endif

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "kernel.h"
+#include "vc.h"
 
 /*
  * The library put to the test on all CPUs at once, and an example of its use.
  * Options: rounds=N (work of each test), fail=MASK (allocations that fail),
- * features=MASK (of those offered, what may be used).
+ * features=MASK (of those offered, what may be used), seconds=N (only the clock,
+ * on all CPUs, until so much time has gone by).
  */
 #define TEST_VECTOR 0x50
 #define ECHO_VECTOR 0x51
@@ -69,6 +70,82 @@ static void test_clock(void)
 	check("clock goes back", backwards == 0);
 	check("clock stands", pv_clock_ns(kernel_self()) > before);
 	kernel_print("guest-pv: clock %lu ns, backwards %u\n", seen_ns, backwards);
+}
+
+/*
+ * For a day, on machines whose time runs fast: each CPU looks at what all others
+ * have read from their clocks before it reads its own, so that a step back
+ * between any two of them is seen.
+ */
+static struct {
+	uint64_t ns;            /* the last reading, for others */
+	uint64_t first_ns, first_tsc, last_ns, last_tsc;
+	uint32_t met[PV_CPUS];  /* new readings of each other CPU that were looked at */
+	uint64_t known[PV_CPUS];
+} __attribute__((aligned(64))) watch[PV_CPUS];
+static uint64_t watch_ns;
+#define WATCH_BURST 200
+#define WATCH_PERIOD_NS 10000000000ull
+
+static void look_at_others(uint32_t self)
+{
+	for (uint32_t i = 0; i < kernel_cpus; i++) {
+		uint64_t ns = __atomic_load_n(&watch[i].ns, __ATOMIC_SEQ_CST);
+
+		watch[self].met[i] += i != self && ns != watch[self].known[i];
+		watch[self].known[i] = ns;
+	}
+}
+
+/* Both clocks at one moment: once more when the CPU was away in between. */
+static uint64_t read_both(struct pv_cpu *cpu, uint64_t *tsc)
+{
+	uint64_t ns;
+
+	do {
+		*tsc = pvk_tsc();
+		ns = pv_clock_ns(cpu);
+	} while (pvk_tsc() - *tsc > 1000000);
+	return ns;
+}
+
+static void watch_work(struct pv_cpu *cpu)
+{
+	uint32_t self = cpu->number, turn = 0;
+	uint64_t now;
+
+	watch[self].first_ns = read_both(cpu, &watch[self].first_tsc);
+	do {
+		look_at_others(self);
+		now = pv_clock_ns(cpu);
+		for (uint32_t i = 0; i < kernel_cpus; i++)
+			if (now < watch[self].known[i])
+				__atomic_add_fetch(&backwards, 1, __ATOMIC_SEQ_CST);
+		__atomic_store_n(&watch[self].ns, now, __ATOMIC_SEQ_CST);
+		/* All at once, then none: time flies while all sleep. */
+		if (++turn % WATCH_BURST == 0)
+			kernel_sleep_until(cpu, (now / WATCH_PERIOD_NS + 1) * WATCH_PERIOD_NS);
+	} while (now - watch[self].first_ns < watch_ns);
+	watch[self].last_ns = read_both(cpu, &watch[self].last_tsc);
+}
+
+static int watch_clocks(uint64_t seconds)
+{
+	uint32_t fewest = ~0u;
+
+	watch_ns = seconds * 1000000000ull;
+	kernel_on_all(watch_work);
+	for (uint32_t i = 0; i < kernel_cpus; i++) {
+		for (uint32_t k = 0; k < kernel_cpus; k++)
+			fewest = i != k && watch[i].met[k] < fewest ? watch[i].met[k] : fewest;
+		kernel_print("guest-pv: CPU %u: %lu ns in %lu ticks\n", i,
+			     watch[i].last_ns - watch[i].first_ns, watch[i].last_tsc - watch[i].first_tsc);
+	}
+	kernel_print("guest-pv: backwards %u, each pair met %u times or more\n", backwards, fewest);
+	check("clock goes back", backwards == 0);
+	check("clocks not compared", fewest > 0);
+	kernel_print("guest-pv: %s\n", failures == 0 ? "PASS" : "FAILED");
+	return failures == 0 ? 0 : 1;
 }
 
 /* --- interrupts to sets of CPUs ---------------------------------------------------------------------- */
@@ -163,7 +240,7 @@ static void flush_work(struct pv_cpu *self)
 		struct pv_cpuset set = all();
 
 		*(volatile uint64_t *)frames[i % FRAMES] = i;
-		__atomic_store_n(&table_pt[0], (uint64_t)frames[i % FRAMES] | 3, __ATOMIC_SEQ_CST);
+		__atomic_store_n(&table_pt[0], (uint64_t)frames[i % FRAMES] | vc_c_bit | 3, __ATOMIC_SEQ_CST);
 		self->flush(self, &set);
 		__atomic_store_n(&flush_round, i, __ATOMIC_SEQ_CST);
 		wait_for_looks(self);
@@ -237,16 +314,18 @@ void app_early(void)
 	rounds = kernel_option("rounds", 2000);
 	kernel_handler[TEST_VECTOR] = on_test;
 	kernel_handler[ECHO_VECTOR] = on_echo;
-	table_pt[0] = (uint64_t)frames[0] | 3;
-	table_pd[0] = (uint64_t)table_pt | 3;
-	table_pdpt[0] = (uint64_t)table_pd | 3;
-	pml4[1] = (uint64_t)table_pdpt | 3;
+	table_pt[0] = (uint64_t)frames[0] | vc_c_bit | 3;
+	table_pd[0] = (uint64_t)table_pt | vc_c_bit | 3;
+	table_pdpt[0] = (uint64_t)table_pd | vc_c_bit | 3;
+	pml4[1] = (uint64_t)table_pdpt | vc_c_bit | 3;
 }
 
 int app_main(void)
 {
 	uint32_t no_ipi = 0, no_flush = 0;
 
+	if (kernel_option("seconds", 0) != 0)
+		return watch_clocks(kernel_option("seconds", 0));
 	test_clock();
 	test_ipi();
 	test_flush();

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "kernel.h"
+#include "vc.h"
 
 #include <stdarg.h>
 
@@ -12,8 +13,16 @@
 #define MSR_X2APIC_EOI 0x80bu
 #define MSR_X2APIC_SVR 0x80fu
 #define MSR_X2APIC_ICR 0x830u
+#define LAPIC_LVT_TIMER 0x320
+#define LAPIC_INITIAL_COUNT 0x380
+#define LAPIC_DIVIDE 0x3e0
+#define TIMER_VECTOR 0x20
+#define TIMER_MAX_NS 3000000000u
 #define ICR_INIT_OTHERS 0xc4500u
 #define ICR_START_OTHERS (0xc4600u | AP_BASE >> 12)
+
+/* How it was started; start.asm, start_es.asm. */
+enum { BY_MULTIBOOT = 1, BY_PVH, BY_SEV_ES };
 
 extern uint8_t ap_blob[], ap_blob_end[], idt_stubs[];
 extern volatile uint32_t ap_next;
@@ -24,7 +33,6 @@ void (*kernel_handler[256])(struct pv_cpu *self);
 
 static bool x2apic;
 
-/* The compiler may call these. */
 void *memset(void *to, int c, size_t n)
 {
 	void *d = to;
@@ -150,6 +158,14 @@ static void lapic_on(void)
 	} else {
 		*lapic(0xf0) = 0x1ff;
 	}
+}
+
+static void lapic_write(uint32_t offset, uint32_t v)
+{
+	if (x2apic)
+		pvk_wrmsr(0x800u + (offset >> 4), v);
+	else
+		*lapic(offset) = v;
 }
 
 static uint32_t lapic_id(void)
@@ -328,6 +344,10 @@ static void idt_init(void)
 void interrupt(struct frame *f);
 void interrupt(struct frame *f)
 {
+	if (f->vector == VC_VECTOR && vc_c_bit != 0) {
+		vc_handle(f);
+		return;
+	}
 	if (f->vector < 32) {
 		uint64_t cr2;
 
@@ -347,7 +367,7 @@ void interrupt(struct frame *f)
 /* APIC ids may be anything: a search. Small numbers equal the CPU's own nearly always. */
 struct pv_cpu *kernel_self(void)
 {
-	uint32_t id = lapic_id();
+	uint32_t id = vc_c_bit != 0 ? vc_cpu() : lapic_id();
 
 	if (id < KERNEL_CPUS && pv_cpus[id].apic_id == id)
 		return &pv_cpus[id];
@@ -393,6 +413,23 @@ void kernel_ap(uint32_t number)
 	}
 }
 
+/* LAPIC timer, one shot; it counts nanoseconds (docs/pv.md). Its interrupt is all that is wanted. */
+void kernel_sleep_until(struct pv_cpu *self, uint64_t ns)
+{
+	uint64_t now = pv_clock_ns(self);
+	uint64_t count = ns > now ? ns - now : 0;
+
+	if (count == 0)
+		return;
+	if (count > TIMER_MAX_NS)
+		count = TIMER_MAX_NS;
+	__asm__ volatile("cli");
+	lapic_write(LAPIC_DIVIDE, 0xb); /* by 1 */
+	lapic_write(LAPIC_LVT_TIMER, TIMER_VECTOR);
+	lapic_write(LAPIC_INITIAL_COUNT, (uint32_t)count);
+	__asm__ volatile("sti\n\thlt");
+}
+
 static void delay(uint64_t ticks)
 {
 	uint64_t end = pvk_tsc() + ticks;
@@ -418,7 +455,8 @@ static void start_others(void)
 
 	if (PV_CPUS == 1 || want == 1)
 		return;
-	memcpy((void *)(uintptr_t)AP_BASE, ap_blob, (size_t)(ap_blob_end - ap_blob));
+	if (vc_c_bit == 0) /* an encrypted guest's CPUs all begin where the first one did */
+		memcpy((void *)(uintptr_t)AP_BASE, ap_blob, (size_t)(ap_blob_end - ap_blob));
 	lapic_icr(0, ICR_INIT_OTHERS);
 	delay(20000000);
 	lapic_icr(0, ICR_START_OTHERS);
@@ -427,17 +465,21 @@ static void start_others(void)
 		pvk_relax();
 }
 
-/* Multiboot 1 information: flags, then at 16 the command line. PVH (hvm_start_info): at 24. */
+/* Multiboot 1 information: flags, then at 16 the command line. PVH (hvm_start_info): at 24. The
+ * image of an encrypted guest brings its own. */
 static void read_cmdline(uint32_t how, uint32_t info)
 {
 	const uint8_t *at = (const uint8_t *)(uintptr_t)info;
-	uint32_t flags;
+	uint32_t flags = 0;
 	uint64_t line = 0;
 
-	memcpy(&flags, at, 4);
-	if (how == 2)
+	if (how == BY_SEV_ES)
+		line = (uint64_t)es_cmdline;
+	else
+		memcpy(&flags, at, 4);
+	if (how == BY_PVH)
 		memcpy(&line, at + 24, 8);
-	else if ((flags & 4) != 0)
+	else if (how == BY_MULTIBOOT && (flags & 4) != 0)
 		memcpy(&line, at + 16, 4);
 	for (size_t i = 0; line != 0 && i < sizeof(kernel_cmdline) - 1; i++) {
 		kernel_cmdline[i] = ((const char *)(uintptr_t)line)[i];
@@ -446,19 +488,23 @@ static void read_cmdline(uint32_t how, uint32_t info)
 	}
 }
 
+static const char *const doors[] = { "", "multiboot", "PVH", "SEV-ES" };
+
 void kernel_main(uint32_t how, uint32_t info);
 void kernel_main(uint32_t how, uint32_t info)
 {
 	uint32_t r[4];
 
+	idt_init();
+	idt_load();
+	if (how == BY_SEV_ES)
+		vc_init();
 	pvk_cpuid(0, r);
 	intel = r[1] == 0x756e6547; /* "Genu" */
 	read_cmdline(how, info);
 	fail_set = kernel_option("fail", 0);
 	outb(0x21, 0xff); /* the old interrupt controllers stay silent */
 	outb(0xa1, 0xff);
-	idt_init();
-	idt_load();
 	lapic_on();
 	pv_detect();
 	pv_features &= (uint32_t)kernel_option("features", ~0u);
@@ -469,7 +515,7 @@ void kernel_main(uint32_t how, uint32_t info)
 	app_early();
 	__asm__ volatile("sti");
 	start_others();
-	kernel_print("guest-pv: %s, %u CPUs, features %x, %s masks\n", how == 2 ? "PVH" : "multiboot",
+	kernel_print("guest-pv: %s, %u CPUs, features %x, %s masks\n", doors[how],
 		     kernel_cpus, pv_features, PV_STATIC_MASKS ? "static" : "dynamic");
 	kernel_exit((uint8_t)app_main());
 }

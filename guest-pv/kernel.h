@@ -23,6 +23,13 @@ struct pv_cpu *kernel_self(void);
 /* Runs work(self) on every CPU, the caller's included, and waits for all. */
 void kernel_on_all(void (*work)(struct pv_cpu *self));
 void kernel_print(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* The calling CPU in HLT until its PV clock shows that time, or a second before the timer's range
+ * ends: look at the clock again. Interrupts on. */
+void kernel_sleep_until(struct pv_cpu *self, uint64_t ns);
+/* The compiler may call these. */
+void *memset(void *to, int c, size_t n);
+void *memcpy(void *to, const void *from, size_t n);
+
 /* A number from "name=N" of the command line. */
 uint64_t kernel_option(const char *name, uint64_t otherwise);
 /* Ends the VM by its debug-exit port, or halts. */

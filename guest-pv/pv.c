@@ -8,6 +8,7 @@
  */
 
 struct pv_cpu pv_cpus[PV_CPUS];
+PV_SHARED struct pv_records pv_records[PV_CPUS];
 uint32_t pv_features;
 
 #define HV_BASE 0x40000000u
@@ -185,13 +186,14 @@ void pv_flush_native(struct pv_cpu *self, const struct pv_cpuset *on)
 #if PV_CPUS > 1
 
 /* A CPU that does not run flushes before it runs again: the hypervisor sees to that. */
-static bool defer(struct pv_cpu *c)
+static bool defer(uint32_t cpu)
 {
-	uint8_t old = __atomic_load_n(&c->steal.preempted, __ATOMIC_SEQ_CST);
+	uint8_t *flags = &pv_records[cpu].steal.preempted;
+	uint8_t old = __atomic_load_n(flags, __ATOMIC_SEQ_CST);
 
 	return (old & PV_PREEMPTED) != 0 &&
-	       __atomic_compare_exchange_n(&c->steal.preempted, &old, (uint8_t)(old | PV_FLUSH_TLB),
-					   false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+	       __atomic_compare_exchange_n(flags, &old, (uint8_t)(old | PV_FLUSH_TLB), false,
+					   __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 }
 
 static void flush_pv(struct pv_cpu *self, const struct pv_cpuset *on)
@@ -203,7 +205,7 @@ static void flush_pv(struct pv_cpu *self, const struct pv_cpuset *on)
 	*rest = *on;
 	pv_set_del(rest, self->number);
 	for (uint32_t i = pv_set_next(rest, 0); i < PV_CPUS; i = pv_set_next(rest, i + 1)) {
-		if (!defer(&pv_cpus[i]))
+		if (!defer(i))
 			continue;
 		pv_set_del(rest, i);
 		self->count.flush_deferred++;
@@ -253,7 +255,8 @@ uint64_t pv_clock_compute(const struct pv_time_record *r, uint64_t tsc)
 {
 	uint64_t d = tsc - r->tsc_timestamp;
 
-	d = r->shift >= 0 ? d << r->shift : d >> -r->shift;
+	/* A shift that makes no sense must do no harm: an encrypted guest believes nothing. */
+	d = r->shift >= 0 ? d << (r->shift & 63) : d >> (-r->shift & 63);
 	return r->system_time + (uint64_t)((unsigned __int128)d * r->mul >> 32);
 }
 
@@ -273,22 +276,23 @@ static uint64_t not_before(uint64_t ns)
 
 uint64_t pv_clock_ns(struct pv_cpu *self)
 {
-	volatile uint32_t *version = &self->time.version;
+	const struct pv_time_record *r = &pv_records[self->number].time;
+	const volatile uint32_t *version = &r->version;
 	uint32_t before;
 	uint64_t ns;
 
 	do {
 		before = *version & ~1u; /* odd: never equal afterwards */
 		__atomic_thread_fence(__ATOMIC_ACQUIRE);
-		ns = pv_clock_compute(&self->time, pvk_tsc());
+		ns = pv_clock_compute(r, pvk_tsc());
 		__atomic_thread_fence(__ATOMIC_ACQUIRE);
 	} while (*version != before);
-	return (pv_features & PV_FEAT_STABLE) != 0 && (self->time.flags & 1) != 0 ? ns : not_before(ns);
+	return (pv_features & PV_FEAT_STABLE) != 0 && (r->flags & 1) != 0 ? ns : not_before(ns);
 }
 
 uint64_t pv_steal_ns(const struct pv_cpu *self)
 {
-	const volatile struct pv_steal_record *r = &self->steal;
+	const volatile struct pv_steal_record *r = &pv_records[self->number].steal;
 	uint32_t before;
 	uint64_t ns;
 
@@ -311,8 +315,8 @@ void pv_cpu_init(uint32_t number, uint32_t apic_id)
 	c->apic_id = apic_id;
 	pv_install_ops(c);
 	if ((pv_features & PV_FEAT_CLOCK) != 0)
-		pvk_wrmsr(MSR_SYSTEM_TIME, pvk_shared_address(&c->time) | ENABLE);
+		pvk_wrmsr(MSR_SYSTEM_TIME, pvk_shared_address(&pv_records[number].time) | ENABLE);
 	if ((pv_features & PV_FEAT_STEAL) != 0)
-		pvk_wrmsr(MSR_STEAL_TIME, pvk_shared_address(&c->steal) | ENABLE);
+		pvk_wrmsr(MSR_STEAL_TIME, pvk_shared_address(&pv_records[number].steal) | ENABLE);
 	__atomic_store_n(&c->online, true, __ATOMIC_RELEASE);
 }

@@ -90,8 +90,6 @@ struct pv_cpu {
 	pv_flush_fn *flush;
 	struct pv_mask *mask[PV_PURPOSES];
 	struct pv_counters count;
-	struct pv_steal_record steal;
-	struct pv_time_record time;
 	uint64_t flush_due; /* flushes asked of this CPU; atomic */
 	uint64_t flush_done;
 #if PV_STATIC_MASKS
@@ -99,7 +97,18 @@ struct pv_cpu {
 #endif
 };
 
+/*
+ * What a CPU shares with the hypervisor, by its number, and nothing else is in that section: in an
+ * encrypted guest it lies in shared pages, and the hypervisor may write anything there.
+ */
+struct pv_records {
+	struct pv_steal_record steal;
+	struct pv_time_record time;
+} __attribute__((aligned(64)));
+#define PV_SHARED __attribute__((section(".bss.pv_shared")))
+
 extern struct pv_cpu pv_cpus[PV_CPUS];
+extern struct pv_records pv_records[PV_CPUS];
 extern uint32_t pv_features; /* 0 where KVM's interface is not there */
 
 /* CPUID: boot CPU, first of all. */
@@ -156,7 +165,7 @@ void pvk_relax(void);
 uint64_t pvk_tsc(void);
 void pvk_cpuid(uint32_t leaf, uint32_t r[4]);
 void pvk_wrmsr(uint32_t msr, uint64_t value);
-/* An address that the hypervisor can use for memory shared with it. */
+/* The guest-physical address, for the hypervisor, of memory shared with it. */
 uint64_t pvk_shared_address(const volatile void *p);
 
 #endif

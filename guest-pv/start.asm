@@ -200,6 +200,7 @@ gdt:
 	dq 0x00AF9B000000FFFF		; 0x08: 64-bit code
 	dq 0x00CF93000000FFFF		; 0x10: data
 	dq 0x00CF9B000000FFFF		; 0x18: 32-bit code
+global gdtr
 gdtr:
 	dw 31
 	dq gdt
@@ -208,7 +209,7 @@ ap_next:
 	dd 1
 
 section .bss nobits align=4096
-global pml4
+global pml4, pdpt, page_dirs, boot_stack, boot_stack_end, ap_stacks
 pml4: resb 4096
 pdpt: resb 4096
 page_dirs: resb 4 * 4096

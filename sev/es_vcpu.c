@@ -15,8 +15,6 @@
 
 /* An SEV-ES vCPU beside what each vCPU has: control block, reset, start-up, what may be seen. */
 
-#define SEV_TSC_AUX BIT32(9)                 /* TSC_AUX is switched with the guest */
-
 /* One MSR bitmap for all of them: what VMRUN switches is the guest's own, and beyond the
  * hypervisor's reach. */
 static paddr_t msrpm;
@@ -26,11 +24,6 @@ static const u32 own_msrs[] = {
 	MSR_EFER, MSR_PAT, MSR_DEBUGCTL, MSR_LASTBRANCHFROMIP, MSR_LASTBRANCHTOIP,
 	MSR_LASTINTFROMIP, MSR_LASTINTTOIP, MSR_GHCB, MSR_SEV_STATUS,
 };
-
-static bool switches_tsc_aux(void)
-{
-	return (cpuid_if(0x8000001fU, 0).eax & SEV_TSC_AUX) != 0;
-}
 
 static int make_msrpm(void)
 {
@@ -45,7 +38,7 @@ static int make_msrpm(void)
 	svm_msrpm_fill(map);
 	for (size_t i = 0; i < ARRAY_SIZE(own_msrs); i++)
 		svm_msrpm_open(map, own_msrs[i], true);
-	if (switches_tsc_aux())
+	if (sev_facts.tsc_aux)
 		svm_msrpm_open(map, MSR_TSC_AUX, true);
 	return 0;
 }

@@ -80,7 +80,7 @@ static u64 reserved_bit(void)
 {
 	u32 bit = sev_facts.c_bit == 51 ? 50 : 51;
 
-	return bit >= cpu_features.phys_bits - sev_facts.reduction ? BIT(bit) : 0;
+	return bit >= cpu_features.phys_bits ? BIT(bit) : 0;
 }
 
 #define GPA_END BIT(48)

@@ -32,15 +32,14 @@ static bool all_ram(struct vm *vm, gpa_t gpa, size_t len)
 
 /*
  * May the len bytes at SW_SCRATCH be used? In the GHCB's own page the shared
- * buffer alone is for data, with either version.
+ * buffer alone is for data, with either version. No RAM is at an address with the
+ * C-bit. len is at most SCRATCH_MAX.
  */
 static bool scratch_valid(struct vcpu *v, const struct ghcb_call *c, u64 len)
 {
 	gpa_t gpa = c->copy->sw_scratch;
 	u64 offset = gpa - c->gpa - BUFFER_OFFSET;
 
-	if (len > SCRATCH_MAX || !ghcb_gpa_valid(gpa))
-		return false;
 	if (offset <= GHCB_BUFFER_SIZE && len <= GHCB_BUFFER_SIZE - offset)
 		return true;
 	if (c->copy->protocol_version >= 2)

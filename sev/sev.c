@@ -83,6 +83,7 @@ static int sev_init(void)
 	sev_facts.sev = true;
 	sev_facts.es = (r.eax & BIT32(3)) != 0;
 	sev_facts.coherent = (r.eax & BIT32(10)) != 0;
+	sev_facts.tsc_aux = (r.eax & BIT32(9)) != 0;
 	sev_facts.c_bit = r.ebx & 0x3f;
 	sev_facts.reduction = r.ebx >> 6 & 0x3f;
 	sev_facts.max_asid = r.ecx;

@@ -16,6 +16,7 @@
 struct sev_facts {
 	bool sev, es;
 	bool coherent;    /* caches are coherent across keys */
+	bool tsc_aux;     /* TSC_AUX of an SEV-ES guest is switched with it */
 	u32 c_bit;        /* position of the encryption bit */
 	u32 reduction;    /* physical address bits lost */
 	u32 max_asid;     /* 1..min_asid-1 for ES guests, min_asid..max_asid for the others */

@@ -44,6 +44,7 @@ struct vlapic {
 	u8 mode;            /* enum vlapic_mode */
 	bool extint;        /* the PIC's INTR reaches this vCPU (LVT0, or the LAPIC is off) */
 	bool extint_once;   /* an ExtINT message waits; atomic */
+	bool open;          /* on, and enabled by SVR: takes fixed interrupts */
 	u32 vcpu;           /* index, for vdev_kick() */
 	u32 irr[8];
 	u32 isr[8];
@@ -114,6 +115,24 @@ int vlapic_accept(struct vlapic *l);
 
 /* Ends the interrupt in service, as a write to the EOI register does. */
 void vlapic_eoi(struct vlapic *l);
+
+/*
+ * The short way of vlapic_deliver() for an edge-triggered vector from 16 on, for
+ * who sends to many: 1, requested now: the caller sees to it that the vCPU looks;
+ * 0, it was already; -1, the LAPIC is not in its usual state: the long way.
+ */
+static inline int vlapic_request(struct vlapic *l, u32 vector)
+{
+	u32 w = vector >> 5, bit = BIT32(vector & 31);
+
+	if (unlikely(!__atomic_load_n(&l->open, __ATOMIC_RELAXED) ||
+		     (__atomic_load_n(&l->tmr[w], __ATOMIC_RELAXED) & bit) != 0))
+		return -1;
+	if ((__atomic_fetch_or(&l->irr[w], bit, __ATOMIC_SEQ_CST) & bit) != 0)
+		return 0;
+	__atomic_or_fetch(&l->irr_words, BIT32(w), __ATOMIC_SEQ_CST);
+	return 1;
+}
 
 /* The TPR byte as hardware has it (V_TPR in bits 7:4). Evaluate vlapic_pending() afterwards. */
 void vlapic_set_tpr_hw(struct vlapic *l, u8 tpr);

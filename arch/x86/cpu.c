@@ -45,6 +45,20 @@ static bool bit(u32 reg, u32 n)
 	return (reg >> n & 1) != 0;
 }
 
+/*
+ * Memory encryption takes address bits away (APM vol. 2, 15.34.1): CPUID
+ * 8000_001F EBX 11:6, once SYSCFG[23] is set. A page table entry with such a bit
+ * faults.
+ */
+static u32 lost_address_bits(const struct cpu_features *f)
+{
+	struct cpuid_regs r = cpuid_if(0x8000001fU, 0);
+
+	if (!f->amd || (r.eax & 3) == 0 || (rdmsr(MSR_SYSCFG) & SYSCFG_MEM_ENCRYPT) == 0)
+		return 0;
+	return r.ebx >> 6 & 0x3f;
+}
+
 /* "TCGTCGTCGTCG": QEMU's docs/system/i386, the leaf of its own emulation. */
 static bool on_tcg(void)
 {
@@ -67,6 +81,7 @@ int cpu_detect(void)
 	f->phys_bits = cpuid_if(0x80000008U, 0).eax & 0xff;
 	if (f->phys_bits == 0)
 		f->phys_bits = 36;
+	f->phys_bits -= lost_address_bits(f);
 	f->nx = bit(ext.edx, 20);
 	f->page1g = bit(ext.edx, 26);
 	f->pge = bit(one.edx, 13);

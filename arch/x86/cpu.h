@@ -259,7 +259,7 @@ struct cpu_features {
 	char vendor[13];
 	char brand[49];
 	u32 family, model, stepping;
-	u32 phys_bits;      /* physical address width */
+	u32 phys_bits;      /* physical address width, less what memory encryption takes */
 	bool amd;           /* AMD or Hygon */
 	bool intel;
 	bool nx, page1g, pat;

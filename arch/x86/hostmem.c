@@ -364,6 +364,11 @@ static void *map_device(paddr_t pa, size_t size, u32 cache)
 
 	if (host_pt.root == 0 || size == 0 || pa + size < pa || len > MMIO_SIZE)
 		return NULL;
+	if ((pa + size - 1) >> cpu_features.phys_bits != 0) {
+		log_err("memory: device at 0x%lx is out of the CPU's reach of %u address bits; let "
+			"firmware place devices below that", pa, cpu_features.phys_bits);
+		return NULL;
+	}
 	saved = spin_lock_irqsave(&mmio_lock);
 	va = mmio_next;
 	if (len >= MIB(2))

@@ -119,6 +119,20 @@ void ipi_send(u32 cpu, u8 vector)
 	lapic_icr(cpus[cpu].apic_id, ICR_FIXED | ICR_ASSERT | vector);
 }
 
+void ipi_kick(u32 cpu)
+{
+	u32 to = cpus[cpu].apic_id;
+
+	if (unlikely(x2apic)) {
+		lapic_icr(to, ICR_FIXED | ICR_ASSERT | VECTOR_KICK);
+		return;
+	}
+	while ((mmio_read32(regs + LAPIC_ICR) & ICR_PENDING) != 0)
+		cpu_relax();
+	mmio_write32(regs + LAPIC_ICR_HIGH, to << 24);
+	mmio_write32(regs + LAPIC_ICR, ICR_FIXED | ICR_ASSERT | VECTOR_KICK);
+}
+
 void ipi_send_nmi(u32 cpu)
 {
 	lapic_icr(cpus[cpu].apic_id, ICR_NMI | ICR_ASSERT);

@@ -58,6 +58,8 @@ void lapic_icr(u32 apic_id, u32 low);
 /* Fixed vector, or NMI, to a CPU by number. */
 void ipi_send(u32 cpu, u8 vector);
 void ipi_send_nmi(u32 cpu);
+/* VECTOR_KICK to another CPU, from the exit path: interrupts are off. */
+void ipi_kick(u32 cpu);
 
 /*
  * This CPU's timer, one shot, to a TSC value; a value in the past fires at

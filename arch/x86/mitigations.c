@@ -66,7 +66,7 @@ static struct decision decide_verw(const struct facts *f)
 	bool rfds = (f->caps & CAP_RFDS_CLEAR) != 0 && (f->caps & CAP_RFDS_NO) == 0;
 
 	if (!f->intel)
-		return (struct decision){ false, "only Intel's buffers leak" };
+		return (struct decision){ false, "an answer to Intel's buffers; AMD's are left alone" };
 	if (!mds && !taa && !fb && !rfds)
 		return (struct decision){ false, "ARCH_CAPABILITIES: MDS_NO and no kin of it" };
 	if ((f->edx7 & L7_EDX_MD_CLEAR) == 0 && !fb && !rfds)
@@ -163,6 +163,8 @@ static int mitigations_command(int argc, char **argv)
 			   ((const u8 *)&mitigations)[r->offset] ? "on" : "off", r->when, r->cost,
 			   r->decide(&f).why);
 	}
+	if (cpu_features.intel && mitigations.return_stack)
+		log_printf("choice          on   at each entry        6 instructions   of VERW and L1D flush\n");
 	return 0;
 }
 

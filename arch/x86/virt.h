@@ -67,6 +67,9 @@ struct vevent {
 	u32 error;
 };
 
+#define VCODE_CPL 3U
+#define VCODE_64 BIT32(2)
+
 struct virt_backend {
 	const char *name;      /* "svm" or "vmx" */
 	const char *isa;       /* "AMD SVM" or "Intel VMX" */
@@ -100,6 +103,10 @@ struct virt_backend {
 	int (*set_reg)(struct vcpu *v, enum vreg reg, u64 value);
 	int (*get_seg)(struct vcpu *v, enum vseg seg, struct vsegment *s);
 	int (*set_seg)(struct vcpu *v, enum vseg seg, const struct vsegment *s);
+
+	/* What hypercalls ask of the code that runs: its CPL, and VCODE_64. A protected guest's
+	 * is 64-bit code of CPL 0: its own #VC handler is who asks. Exit path. */
+	u32 (*code_state)(struct vcpu *v);
 
 	/* The guest's nested mappings changed: stale translations die before the next entry. */
 	void (*flush_guest_tlb)(struct vm *vm);

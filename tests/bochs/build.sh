@@ -14,7 +14,7 @@ jobs=${JOBS:-$(nproc)}
 say() { echo "bochs: $*" >&2; }
 die() { say "$*"; exit 1; }
 
-key=$(cat "$here/build.sh" "$here/sources" | sha256sum | cut -c1-16)
+key=$(cat "$here/build.sh" "$here/sources" "$here/checks.h" | sha256sum | cut -c1-16)
 out=$cache/bochs/$key
 if [ -x "$out/bochs" ]; then
 	say "cached: $out"
@@ -54,6 +54,26 @@ cd "$work"
 sed -i 's/^  BX_CPU_THIS_PTR in_vmx_guest = true;$/&\n  handleInterruptMaskChange();/' cpu/vmx.cc
 [ "$(grep -c '^  handleInterruptMaskChange();$' cpu/vmx.cc)" = 1 ] ||
 	die "cpu/vmx.cc has no place for the correction of interrupt masking"
+# What the tests ask for by the environment: see checks.h.
+cp "$here/checks.h" cpu/ravelin-checks.h
+hook() { # file, sed expression, how often its work is to be found after
+	sed -i "$2" "cpu/$1"
+	[ "$(grep -c 'ravelin[-_]' "cpu/$1")" = "$3" ] || die "cpu/$1 has no place for: $2"
+}
+hook vmx.cc 's/^#include "cpu.h"$/&\n#define RAVELIN_CHECKS\n#include "ravelin-checks.h"/' 1
+hook vmx.cc 's/^  BX_CPU_THIS_PTR in_vmx_guest = true;$/&\n  ravelin_entry(this);/' 2
+hook vmx.cc 's/^  BX_CPU_THIS_PTR in_vmx_guest = false;$/  ravelin_exit(this, reason);\n&/' 3
+hook vmx.cc '/::VMREAD_EqGq(/,/^  if/s/^#if BX_SUPPORT_VMX$/&\n  ravelin_count(this, RAVELIN_READS);/' 4
+hook vmx.cc '/::VMWRITE_GqEq(/,/^  if/s/^#if BX_SUPPORT_VMX$/&\n  ravelin_count(this, RAVELIN_WRITES);/' 5
+hook vmx.cc 's/TLB_flush();.*with EPTP.51:12.$/&\n     ravelin_tlb_drop(this, false, false, inv_eptp.xmm64u(0));/' 6
+hook vmx.cc 's/TLB_flush();.*with all EPTPs$/&\n     ravelin_tlb_drop(this, true, false, 0);/' 7
+hook vmx.cc 's/TLB_flush.*tagged with VPID\( except globals\)*$/&\n    ravelin_tlb_drop(this, false, true, vpid);/' 10
+hook vmx.cc 's/TLB_flush();.*tagged with VPID <> 0$/&\n    ravelin_tlb_drop(this, true, true, 0);/' 11
+for name in RDMSR WRMSR; do
+	sed -i "/AttrRegparmN(1) BX_CPU_C::$name(/,/^  if/s/^#if BX_CPU_LEVEL >= 5\$/&\n  ravelin_count(this, RAVELIN_MSRS);/" cpu/msr.cc
+done
+hook msr.cc 's/^#include "cpu.h"$/&\n#include "ravelin-checks.h"/' 3
+hook msr.cc 's/msr.ia32_feature_ctrl = val32_lo;/msr.ia32_feature_ctrl = ravelin_feature_control(this, val32_lo);/' 4
 say "configuring"
 ./configure --enable-cpu-level=6 --enable-x86-64 --enable-smp --enable-fpu --enable-a20-pin \
 	--enable-all-optimizations --enable-vmx=2 --enable-svm --enable-avx --enable-evex \

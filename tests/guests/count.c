@@ -17,8 +17,9 @@ int main(void)
 	for (u64 n = 1;; n++) {
 		u32 changed = 0;
 
-		for (u64 i = 0; i < WORDS; i++)
-			changed += memory[i] != pattern(i);
+		for (u32 pass = 0; pass < 32; pass++)
+			for (u64 i = 0; i < WORDS; i++)
+				changed += ((volatile u64 *)memory)[i] != pattern(i);
 		print("count: %lu %s\n", n, changed ? "CHANGED" : "unchanged");
 	}
 }

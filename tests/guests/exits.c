@@ -432,6 +432,15 @@ static void test_cr3(void)
 	test_pt[0] = (u64)page_a | 3;
 	WRITE_CR(4, READ_CR(4) & ~0x80ul);
 	check("cr4 pge flushes", own[0], 0xAA);
+	/* The same together with MCE, which a hypervisor keeps for itself. */
+	test_pt[0] = (u64)page_b | 3 | 0x100;
+	WRITE_CR(4, READ_CR(4) | 0x80);
+	__asm__ volatile("invlpg (%0)" : : "r"(own) : "memory");
+	check("global page again", own[0], 0xBB);
+	test_pt[0] = (u64)page_a | 3;
+	WRITE_CR(4, READ_CR(4) ^ 0xC0);
+	check("cr4 pge and mce flush", own[0], 0xAA);
+	WRITE_CR(4, READ_CR(4) ^ 0x40);
 	check("cr3", READ_CR(3), (u64)pml4);
 	WRITE_CR(3, (u64)pml4);
 }

@@ -7,7 +7,7 @@ NASM ?= nasm
 GUEST_DIR := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
 GUEST_OUT := $(O)/guests
 GUEST_CC ?= $(CROSS_COMPILE)gcc
-GUEST_NAMES := hello exits hostile bench pvfuzz count
+GUEST_NAMES := hello exits hostile bench pvfuzz count pvipi
 GUEST_CFLAGS := -std=gnu17 -O2 -g0 -ffreestanding -fno-pic -fno-pie -mcmodel=small -mno-red-zone \
 	-mgeneral-regs-only -fno-stack-protector -fcf-protection=none -fno-strict-aliasing \
 	-fno-asynchronous-unwind-tables -Wall -Wextra -Wshadow -Werror -I$(GUEST_DIR)

@@ -16,6 +16,7 @@ SHARE = pathlib.Path(os.environ.get("RAVELIN_BOCHS_SHARE", "/usr/share/bochs"))
 VGA_BIOS = ("/usr/share/bochs/VGABIOS-lgpl-latest", "/usr/share/vgabios/vgabios.bin")
 
 INTEL = "corei7_skylake_x"
+INTEL_NO_VMX = "p4_prescott_celeron_336"
 INTEL_NO_EPT = "core2_penryn_t9600"
 INTEL_NO_UNRESTRICTED = "corei5_lynnfield_750"
 AMD = "ryzen"
@@ -60,15 +61,18 @@ def binary():
 class Bochs(harness.Machine):
     """A machine that boots Ravelin in Bochs; as harness.Machine, without QMP and other doors."""
 
-    def __init__(self, conf, files=None, cpu=INTEL, **kw):
+    def __init__(self, conf, files=None, cpu=INTEL, checks=None, image=None, **kw):
+        """checks: environment for what tests/bochs/checks.h adds; image: another ravelin.elf."""
         kw.setdefault("name", f"bochs-{cpu}")
         kw.setdefault("memory", "1024")
+        self.checks = {f"RAVELIN_BOCHS_{key}": value for key, value in (checks or {}).items()}
         super().__init__(conf, files, door="grub-bios", cpu=cpu, **kw)
+        self.image = image or harness.BUILD / "ravelin.elf"
 
     def start(self):
         listener = socket.create_server(("127.0.0.1", 0))
         listener.settimeout(60)
-        iso = harness.media.iso(self.dir / "boot.iso", harness.BUILD / "ravelin.elf", self.conf,
+        iso = harness.media.iso(self.dir / "boot.iso", self.image, self.conf,
                                 self.files, self.cmdline)
         stock = binary() == "bochs-bin"
         config = self.dir / "bochsrc"
@@ -85,7 +89,8 @@ class Bochs(harness.Machine):
             (self.dir / "commands").write_text("continue\nquit\n")
             argv += ["-rc", str(self.dir / "commands")]
         with open(self.dir / "stderr", "wb") as err:
-            self.proc = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=err, stderr=err)
+            self.proc = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=err, stderr=err,
+                                         env={**os.environ, **self.checks})
         try:
             self.sock = listener.accept()[0]
         except TimeoutError:
@@ -96,6 +101,14 @@ class Bochs(harness.Machine):
             listener.close()
         return self
 
-    def errors(self):
+    def bochs_log(self):
         log = self.dir / "bochs.log"
-        return super().errors() + (log.read_text(errors="replace") if log.exists() else "")
+        return log.read_text(errors="replace") if log.exists() else ""
+
+    def errors(self):
+        return super().errors() + self.bochs_log()
+
+    def wait_exit(self, timeout=60):
+        """As in QEMU 0 when the machine was turned off: Bochs calls that a fatal error."""
+        status = super().wait_exit(timeout)
+        return 0 if "ACPI control: soft power off" in self.bochs_log() else status

@@ -48,7 +48,7 @@ def hooks_image():
 
 
 def start(machine, guests, directory, memory="", psp="", extra_sections="", files=None,
-          log="warn", host=None, fatal=True, **kw):
+          log="warn", host=None, fatal=True, icount=False, more=(), **kw):
     """A machine whose VMs are SEV-ES guests: {name: (test, args..., {keys})}."""
     conf = host_section(log=log, **(host or {})) + extra_sections
     files = dict(files or {})
@@ -59,7 +59,9 @@ def start(machine, guests, directory, memory="", psp="", extra_sections="", file
         files[f"{name}.bin"] = es_image(directory, name, *args)
     extra = ["-object", f"sev-memory,id=sev,fatal={'on' if fatal else 'off'},coherent=off" + memory,
              "-L", "/usr/share/seabios", "-L", "/usr/share/qemu",
-             "-device", "sev-psp,id=psp" + psp]
+             "-device", "sev-psp,id=psp" + psp, *more]
+    if icount: # one instruction is a tick of the TSC
+        extra += ["-icount", "shift=0,sleep=off"]
     kw.setdefault("memory", "512M")
     kw.setdefault("smp", 2)
     m = machine(conf, files, qemu=sev_qemu(), accel="tcg,thread=single", cpu="EPYC", extra=extra,

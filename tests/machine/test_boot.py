@@ -60,6 +60,7 @@ def test_debian_boots_everywhere(machine, row):
     boots(machine, *row)
 
 
+@pytest.mark.qemu("names a CPU model of QEMU")
 def test_cpu_models(machine):
     """A second CPU model: other features, other CPUID policy."""
     conf = host_section(attach="linux") + linux_vm("linux", cpus=2)

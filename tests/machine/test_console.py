@@ -4,6 +4,8 @@
 import socket
 import time
 
+import pytest
+
 from harness import guest, host_section, vm_section
 
 
@@ -18,6 +20,7 @@ def read_until(sock, want, seconds):
     return text
 
 
+@pytest.mark.qemu("needs a device that only QEMU is given")
 def test_a_port_without_an_interrupt_is_polled(machine, tmp_path):
     """Typing reaches the shell although a guest never leaves the only CPU by itself."""
     path = tmp_path / "port"
@@ -41,6 +44,7 @@ def test_a_port_without_an_interrupt_is_polled(machine, tmp_path):
     assert "ravelin> " not in m.text
 
 
+@pytest.mark.qemu("needs a device that only QEMU is given")
 def test_two_consoles_show_the_same(machine, tmp_path):
     second = tmp_path / "com2"
     m = machine("[host]\nconsole = com1,115200 com2,115200\n", door="grub-bios", smp=1,

@@ -20,7 +20,8 @@ def checksum(data):
 
 
 @pytest.mark.parametrize("form", ["hello", "hello-pvh"])
-@pytest.mark.parametrize("judge", ["plain", "ravelin"])
+@pytest.mark.parametrize("judge", [
+    pytest.param("plain", marks=pytest.mark.qemu("compares with QEMU without a hypervisor")), "ravelin"])
 def test_hello(machine, form, judge, tmp_path):
     """Command line, modules and memory map arrive; the bare emulator is the judge of the guest."""
     module = tmp_path / "module"
@@ -50,6 +51,7 @@ def results(text):
     return failed, len(re.findall(r"^ok ", text, re.M))
 
 
+@pytest.mark.qemu("compares with QEMU without a hypervisor")
 @pytest.mark.parametrize("form", ["exits", "exits-pvh"])
 def test_exits_on_the_bare_emulator(machine, form):
     """The judge: what the emulator itself answers is what the checks want."""
@@ -75,6 +77,7 @@ def test_exits(machine, form, vcpus, cpus):
     assert passed > 200
 
 
+@pytest.mark.qemu("names a CPU model of QEMU")
 def test_exits_with_next_rip(machine):
     """Instruction lengths from the CPU instead of our decoder, where the CPU model offers it."""
     conf = host_section(log="warn") + vm_section(

@@ -7,6 +7,7 @@ import harness
 from harness import image, initrd
 
 
+@pytest.mark.qemu("compares with QEMU without a hypervisor")
 def test_expect_finds_in_order_and_times_out(machine):
     m = machine.plain(image("vmlinuz-6.1"), initrd_path=initrd(), cpu="max",
                       cmdline="console=ttyS0 quiet rv.test=boot")

@@ -47,6 +47,7 @@ def warnings(text):
     return found
 
 
+@pytest.mark.qemu("compares with QEMU without a hypervisor")
 @pytest.mark.parametrize("kernel", ["6.1", "6.12"])
 def test_dmesg_is_as_clean_as_on_the_bare_emulator(machine, kernel):
     plain = machine.plain(image(f"vmlinuz-{kernel}"), initrd_path=initrd(), smp=2, memory="512M",

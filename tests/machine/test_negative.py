@@ -85,10 +85,10 @@ def test_more_memory_than_there_is(machine):
     comes_up(m, r"error: .*\bbad\b", "bad")
 
 
-def test_no_configuration(machine):
-    for door in ("efi", "grub-bios"):
-        m = machine(None, {}, door=door, smp=1)
-        comes_up(m, r"ravelin\.conf|no configuration")
+@pytest.mark.parametrize("door", ["efi", "grub-bios"])
+def test_no_configuration(machine, door):
+    m = machine(None, {}, door=door, smp=1)
+    comes_up(m, r"ravelin\.conf|no configuration")
 
 
 @pytest.mark.parametrize("door", ["efi", "grub-bios"])
@@ -98,6 +98,7 @@ def test_configuration_of_noise(machine, door):
     comes_up(m, r"ravelin\.conf:\d+: ")
 
 
+@pytest.mark.qemu("names a CPU model of QEMU")
 def test_no_svm(machine):
     """A CPU without virtualisation: the reason, and the shell."""
     conf = host_section() + vm_section("linux", kernel="vmlinuz", initrd="initrd.img", **GOOD)
@@ -106,6 +107,7 @@ def test_no_svm(machine):
     comes_up(m, r"(?i)svm", "linux")
 
 
+@pytest.mark.qemu("names a CPU model of QEMU")
 def test_no_nested_paging(machine):
     conf = host_section()
     m = machine(conf, {}, smp=1, cpu="EPYC,+svm,-npt")

@@ -11,6 +11,8 @@ import pytest
 
 import harness
 
+pytestmark = pytest.mark.qemu("is about the command that starts QEMU")
+
 RUN = pathlib.Path(__file__).with_name("run.py")
 ENV = {**os.environ, "RAVELIN_BUILD": str(harness.BUILD), "TERM": "dumb"}
 

@@ -531,3 +531,11 @@ def test_host_side_view(guests, tmp_path):
     assert struct.pack("<Q", 0x5ec2e7005ec2e701) not in dump
     # The dump itself goes over the processor's own region, which nobody else may.
     assert "violation" not in before
+
+
+def test_cpuid_costs(guests):
+    """A round trip by the GHCB page, in instructions of the hypervisor."""
+    m = guests({"a": (1,)}, more=["-icount", "shift=0,sleep=off"])
+    out = run(m, timeout=300)
+    cost = int(re.search(r"CPUID by GHCB (\d+)", out)[1])
+    assert 20 < cost <= 250, cost

@@ -26,7 +26,7 @@ def test_row12_page(guests):
     out = run(m)
     assert out.count("es: vendor AuthenticAMD") == 2, out
     seen = events(m)
-    assert seen["no-page"] == 8 and seen["unknown"] >= 2 and seen["refused"] == 8, seen
+    assert seen["no-page"] == 8 and seen["unknown"] >= 2 and seen["refused"] == 7, seen
     assert re.search(r"VMGEXIT ignored, GHCB 0x0 is not set", m.command("log dmesg"))
     es.clean(m)
 
@@ -36,7 +36,7 @@ def test_row12_page(guests):
 def test_row12_hostile_guest(guests, cpus, rounds):
     """N: random pages and requests; with two CPUs the second one changes the first one's page all
     the time. The neighbour counts on, its memory as it was; the guest's private memory, too."""
-    m = guests({"a": (112000, rounds, 7, cpus - 1, {"cpus": cpus, "affinity": 1})},
+    m = guests({"a": (112000, rounds, 7, cpus - 1, {"cpus": cpus, "affinity": "1-2"})}, smp=3,
                extra_sections=vm_section("count", kernel="count.elf", memory="32M", cpus=1,
                                          autostart="no", affinity=0),
                files={"count.elf": guest("count")})
@@ -48,18 +48,18 @@ def test_row12_hostile_guest(guests, cpus, rounds):
     assert pages + requests == rounds
     seen = events(m)
     assert sum(n for kind, n in seen.items() if kind != "refused") > rounds
-    for kind in ("refused", "unknown", "no-page", "mmio-write", "ins", "outs", "wrmsr", "reset-hold",
-                 "vmmcall", "msr:unknown", "msr:snp", "msr:reset-hold"):
-        assert seen[kind] > 100, seen
+    for kind in ["refused", "unknown", "no-page", "mmio-write", "ins", "outs", "wrmsr", "vmmcall",
+                 "msr:unknown", "msr:snp"] + ["reset-hold"] * (cpus > 1):
+        assert seen[kind] > 10, seen
     m.line("vm console count")
     start = m.mark
     for _ in range(3):
-        m.expect(r"^count: \d+ .*$", 60)
+        m.expect(r"^count: \d+ (unchanged|CHANGED)$", 120)
+    text = m.text[start:m.mark]
     m.shell()
-    counts = [(int(n), word) for n, word in re.findall(r"^count: (\d+) (\w+)$", m.text[start:m.mark],
-                                                       re.M)]
-    assert all(word == "unchanged" for _, word in counts), counts
-    assert counts[-1][0] > 3 and counts[-1][0] - counts[0][0] == len(counts) - 1
+    counts = [int(n) for n in re.findall(r"^count: (\d+) unchanged", text, re.M)]
+    assert "CHANGED" not in text and counts[0] > 3, text
+    assert counts == list(range(counts[0], counts[0] + len(counts))) and len(counts) >= 3, text
     es.clean(m)
 
 
@@ -172,3 +172,15 @@ def test_row19_ports(guests):
     seen = events(m)
     assert seen["outs"] >= 11 and seen["ins"] >= 3, seen
     es.clean(m)
+
+
+def test_cpuid_cost(guests):
+    """A CPUID round trip by the page: at most 250 instructions of the hypervisor. The emulator's
+    TSC counts instructions; VMGEXIT itself is one of them."""
+    m = guests({"a": (100,)}, smp=1, icount=True)
+    out = run(m, timeout=300)
+    cost = {name: int(n) for name, n in
+            re.findall(r"([a-z0-9-]+) (\d+)", re.search(r"es: cost (.*)", out)[1])}
+    print(cost)
+    assert 20 < cost["cpuid"] <= 250, cost
+    assert cost["cpuid-1"] <= 500 and cost["mmio-read"] <= 500, cost

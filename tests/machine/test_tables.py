@@ -3,6 +3,8 @@
 
 import struct
 
+import pytest
+
 from harness import host_section
 
 
@@ -26,6 +28,7 @@ def with_table(tmp_path, data):
     return ["-acpitable", f"file={path}"]
 
 
+@pytest.mark.qemu("gives the machine ACPI tables of its own")
 def test_spcr_names_the_console(machine, tmp_path):
     second = tmp_path / "com2"
     m = machine("", door="grub-bios", smp=1, memory="256M",
@@ -40,6 +43,7 @@ def test_spcr_names_the_console(machine, tmp_path):
     assert "ravelin> " not in m.text
 
 
+@pytest.mark.qemu("gives the machine ACPI tables of its own")
 def test_srat_gives_nodes(machine):
     extra = []
     for node in range(2):
@@ -53,11 +57,13 @@ def test_srat_gives_nodes(machine):
     assert m.poweroff() == 0
 
 
+@pytest.mark.qemu("names a CPU model of QEMU")
 def test_cpu_without_nx(machine):
     m = machine(host_section(), door="grub-bios", smp=1, memory="256M", cpu="qemu64,-nx")
     m.expect(r"Ravelin: this CPU has no 64-bit mode with NX", 60)
 
 
+@pytest.mark.qemu("names a CPU model of QEMU")
 def test_no_virtualisation(machine):
     m = machine(host_section(), door="grub-bios", smp=2, memory="256M", cpu="qemu64,-svm")
     m.expect(r"virt: no AMD SVM: the CPU has no SVM", 60)
@@ -65,6 +71,7 @@ def test_no_virtualisation(machine):
     assert m.poweroff() == 0
 
 
+@pytest.mark.qemu("names a CPU model of QEMU")
 def test_memory_above_4g_and_many_cpus(machine):
     m = machine(host_section(), door="grub-uefi", smp=8, memory="6G", cpu="max")
     found = m.expect(r"machine: .* 8 CPUs, (\d+) MiB, (\d+) MiB free", 120)

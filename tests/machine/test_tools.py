@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What adds up the results must not lose a failure, and the image tools refuse bad input."""
 
+import re
 import subprocess
 import sys
 
@@ -74,3 +75,19 @@ def test_initramfs_is_reproducible_and_readable(tmp_path):
     listing = subprocess.run(f"zcat {tmp_path}/a.gz | cpio -t --quiet", shell=True, check=True,
                              capture_output=True, text=True).stdout.split()
     assert {"init", "bin/busybox", "dev/console", "etc/note"} <= set(listing)
+
+
+def test_what_is_not_for_bochs_is_documented():
+    """Every test with the mark, and its reason, stands in docs/test-machines.md."""
+    docs = (TREE / "docs" / "test-machines.md").read_text()
+    marked = 0
+    for path in (TREE / "tests" / "machine").glob("test_*.py"):
+        text = path.read_text()
+        for reason, rest in re.findall(r'pytest\.mark\.qemu\("([^"]+)"\)(.*?)(?=\n\n|\Z)', text, re.S):
+            marked += 1
+            assert reason in docs, (path.name, reason)
+            found = re.search(r"def (test_\w+)\(", rest)
+            name = found.group(1) if found else path.name
+            assert any(word.rstrip(".") and name.startswith(word.rstrip("."))
+                       for word in re.findall(r"test_[\w.]+", docs)), (path.name, name)
+    assert marked > 15

@@ -33,6 +33,7 @@ def test_report(machine, name):
     m.expect(r"the machine is halted", 20)
 
 
+@pytest.mark.qemu("uses QEMU's monitor")
 def test_nmi_from_outside(machine):
     m = machine(host_section(), door="grub-bios", smp=2, memory="256M")
     m.boot()
@@ -42,6 +43,7 @@ def test_nmi_from_outside(machine):
     assert m.poweroff() == 0
 
 
+@pytest.mark.qemu("uses QEMU's monitor")
 def test_machine_check(machine):
     m = machine(host_section(), door="grub-bios", smp=2, memory="256M")
     m.boot()

@@ -13,9 +13,9 @@ sev-machine:
 		ln -sfn "$$bin" $(O)/sev-machine/bin/qemu-system-x86_64
 
 check-sev-machine: sev-machine
-	SEV_QEMU=$(abspath $(SEV_QEMU)) /usr/bin/python3 -m pytest -q -p no:cacheprovider \
+	SEV_QEMU=$(abspath $(SEV_QEMU)) /usr/bin/python3 -m pytest -q -n $(PYTEST_JOBS) -p no:cacheprovider \
 		$(SEV_MACHINE) -m "not full" $(SEV_PYTEST)
 
 check-sev-machine-full: sev-machine
-	SEV_QEMU=$(abspath $(SEV_QEMU)) /usr/bin/python3 -m pytest -q -p no:cacheprovider \
+	SEV_QEMU=$(abspath $(SEV_QEMU)) /usr/bin/python3 -m pytest -q -n $(PYTEST_JOBS) -p no:cacheprovider \
 		$(SEV_MACHINE) $(SEV_PYTEST)

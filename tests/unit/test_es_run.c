@@ -266,6 +266,13 @@ static void test_interrupt_window(void **state)
 	assert_int_equal(seen[2].eventinj, VMCB_EVENT_VALID | 0x50);
 	assert_true((seen[2].vintr & VMCB_V_IRQ) == 0);
 	assert_true((seen[2].intercept3 & VMCB_I3_VINTR) == 0);
+	/* IF alone is not enough. */
+	mock.irr = 0x51;
+	mock.v.hazards = HAZ_IRQ;
+	mock.vmcb.int_state = IF_ON | VMCB_INT_SHADOW;
+	RUN({ 0x60, 0, 0, IF_ON, 0 });
+	assert_int_equal(seen[0].eventinj, 0);
+	assert_true((seen[0].vintr & VMCB_V_IRQ) != 0);
 }
 
 /* As sev/ghcb.c serves it. */

@@ -500,7 +500,11 @@ static void row05_only_valid_registers_reach_a_handler(void **state)
 static void row05_nothing_lingers(void **state)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(needs); i++) {
-		give(ask(needs[i].event, needs[i].info1, needs[i].info2), &needs[i], ~0U);
+		struct ghcb *g = ask(needs[i].event, needs[i].info1, needs[i].info2);
+
+		give(g, &needs[i], ~0U);
+		ghcb_set(g, rbx, 0xb);
+		ghcb_set(g, rsi, 0x51);
 		assert_int_equal(vmgexit(), VRESULT_RETRY);
 		for (u32 r = 0; r < GPR_COUNT; r++)
 			assert_int_equal(mock_v.gpr[r], 0);
@@ -745,6 +749,9 @@ static void row16_termination(void **state)
 	assert_int_equal(ghcb_vmgexit(&mock_v), VRESULT_LEAVE);
 	assert_int_equal(mock_told.fatals, 1);
 	assert_non_null(strstr(mock_told.fatal, "set 1, reason 0x42"));
+	mock_ghcb_msr = 0xabcdef0000421000UL | 1UL << 24 | 0x100; /* bits above 23 are nobody's */
+	assert_int_equal(ghcb_vmgexit(&mock_v), VRESULT_LEAVE);
+	assert_non_null(strstr(mock_told.fatal, "set 1, reason 0x42:"));
 	mock_ghcb_msr = 1UL << 16 | 0x100;
 	assert_int_equal(ghcb_vmgexit(&mock_v), VRESULT_LEAVE);
 	assert_non_null(strstr(mock_told.fatal, "set 0, reason 0x1"));
@@ -755,7 +762,7 @@ static void row16_termination(void **state)
 	(void)ask(0x8000fffe, 0x421, 0);
 	assert_int_equal(vmgexit(), VRESULT_LEAVE);
 	assert_non_null(strstr(mock_told.fatal, "set 1, reason 0x42"));
-	assert_int_equal(mock_told.fatals, 4);
+	assert_int_equal(mock_told.fatals, 5);
 	(void)ask(0x8000ffff, 0x78, 0x1234);
 	assert_int_equal(vmgexit(), VRESULT_LEAVE);
 	assert_non_null(strstr(mock_told.fatal, "exit 0x78, info 0x1234"));
@@ -1227,6 +1234,23 @@ static void row05_only_the_copy_counts(void **state)
 				 MOCK_PORT + (i + 1) * 0x01010101);
 }
 
+static u32 seen_clear;
+static void look_at_bitmap(void)
+{
+	seen_clear += (guest_page()->valid_bitmap[0] | guest_page()->valid_bitmap[1]) == 0;
+}
+
+/* Nothing of the request can be taken for an answer while there is none. */
+static void row12_bitmap_is_clear_meanwhile(void **state)
+{
+	mock_meanwhile = look_at_bitmap;
+	seen_clear = 0;
+	(void)string_event(1, STR_OUT | REP, 3, PAGE_GPA + 0x800);
+	ghcb_set(guest_page(), rax, 0);
+	assert_int_equal(vmgexit(), VRESULT_RETRY);
+	assert_int_equal(seen_clear, 3);
+}
+
 /* --- the whole ------------------------------------------------------------------------------------------ */
 
 static void counters(void **state)
@@ -1307,6 +1331,7 @@ int main(void)
 		T(row12_versions),
 		T(row12_unknown_event),
 		T(row12_page_address),
+		T(row12_bitmap_is_clear_meanwhile),
 		T(row12_cpuid_vendor),
 		T(row03_cpuid_by_both_ways),
 		T(row03_msr_by_both_ways),

@@ -12,6 +12,8 @@
 
 #include <cmocka.h>
 
+#include "arch/x86/lapic.h"
+#include "arch/x86/percpu.h"
 #include "arch/x86/tsc.h"
 #include "arch/x86/tsc_sync.h"
 #include "core/errno.h"
@@ -38,7 +40,7 @@ static bool protected;
 static u64 host_tsc, wall_ns;
 
 /* What reached whom. */
-static u32 delivered[VCPUS], woken[VCPUS], eois;
+static u32 delivered[VCPUS], woken[VCPUS], kicked[VCPUS], eois;
 static u8 last_vector;
 static u32 last_mode;
 static bool apic_off[VCPUS];
@@ -61,6 +63,8 @@ void *vm_ram_ptr(struct vm *m, gpa_t gpa, size_t *len, bool write)
 u64 host_wall_ns(void) { return wall_ns; }
 u64 vdev_now_ns(struct vdev_host *h) { return tsc_to_ns(host_tsc - vm.tsc_base); }
 void sched_wake(struct vcpu *v) { woken[v->id]++; }
+struct percpu percpu;
+void ipi_kick(u32 cpu) { kicked[cpu]++; }
 bool sched_boost(struct vcpu *v)
 {
 	boosted = v;
@@ -106,7 +110,14 @@ static int get_seg(struct vcpu *v, enum vseg seg, struct vsegment *s)
 	*s = cs;
 	return protected ? -EACCES : 0;
 }
-static const struct virt_backend mock = { .get_reg = get_reg, .get_seg = get_seg };
+static u32 code_state(struct vcpu *v)
+{
+	bool wide = (regs[VREG_EFER] & EFER_LMA) != 0 && (cs.attr & VSEG_ATTR_L) != 0;
+
+	return protected ? VCODE_64 : (u32)regs[VREG_CPL] | (wide ? VCODE_64 : 0);
+}
+static const struct virt_backend mock = { .get_reg = get_reg, .get_seg = get_seg,
+					  .code_state = code_state };
 const struct virt_backend *virt = &mock;
 
 static void set_khz(u64 khz)
@@ -114,6 +125,12 @@ static void set_khz(u64 khz)
 	tsc_khz = khz;
 	tsc_to_ns_mult = (1000000UL << 32) / khz;
 	ns_to_tsc_mult = (khz << 32) / 1000000UL;
+}
+
+static void set_vcpus(u32 n)
+{
+	vm.vcpus = n;
+	vm.pv.present = ~0UL >> (64 - n);
 }
 
 static int setup(void **state)
@@ -124,9 +141,11 @@ static int setup(void **state)
 	memset(regs, 0, sizeof(regs));
 	memset(delivered, 0, sizeof(delivered));
 	memset(woken, 0, sizeof(woken));
+	memset(kicked, 0, sizeof(kicked));
+	percpu.id = 0;
 	memset(apic_off, 0, sizeof(apic_off));
 	set_khz(2596113);
-	vm.vcpus = VCPUS;
+	set_vcpus(VCPUS);
 	vm.pv.features = PV_ALL;
 	vm.tsc_base = host_tsc = 123456789012UL;
 	for (u32 i = 0; i < VCPUS; i++) {
@@ -632,9 +651,54 @@ static void ipi_sets(void **state)
 	assert_int_equal(who(), 5);
 }
 
+/* The short way, to LAPICs in their usual state: what is requested, and who is told of it. */
+static void ipi_short_way(void **state)
+{
+	for (u32 i = 0; i < VCPUS; i++) {
+		vcpus[i].lapic.open = i != 5;
+		vcpus[i].cpu = i;
+	}
+	vcpus[1].queued = true;                 /* waits: sees it when it runs */
+	vcpus[2].current = true;                /* runs on another CPU */
+	vcpus[0].current = true;                /* the sender itself */
+	vcpus[4].lapic.irr[2] = BIT32(1);       /* requested before */
+	vcpus[6].lapic.tmr[2] = BIT32(1);       /* the last one was level-triggered */
+	apic_off[5] = true;
+	assert_int_equal(call(10, 0x7f, 0, 0, 0x41), 6);
+	assert_int_equal(who(), BIT(6));
+	for (u32 i = 0; i < 7; i++) {
+		const struct vcpu *v = &vcpus[i];
+		bool direct = i != 5 && i != 6;
+
+		assert_int_equal(v->lapic.irr[2], direct ? BIT32(1) : 0);
+		assert_int_equal(v->lapic.irr_words, direct && i != 4 ? BIT32(2) : 0);
+		assert_int_equal(v->hazards, direct && i != 4 ? HAZ_IRQ : 0);
+		assert_int_equal(woken[i], i == 3);
+		assert_int_equal(kicked[i], i == 2);
+	}
+	assert_int_equal(vcpus[7].lapic.irr[2], 0);
+	/* Both halves, and the limit of the VM. */
+	for (u32 i = 0; i < VCPUS; i++)
+		memset(vcpus[i].lapic.irr, 0, sizeof(vcpus[i].lapic.irr));
+	set_vcpus(63);
+	assert_int_equal(call(10, BIT(63), 1, 0, 0xff), 0);
+	assert_int_equal(call(10, BIT(60) | BIT(2), ~0UL, 2, 0xff), 2);
+	assert_int_equal(call(10, 0, 1, 0, 0xff), 0);
+	cs.attr = 0x9b | VSEG_ATTR_DB; /* 32-bit code: the second half begins at 32 */
+	assert_int_equal(call(10, 1, 1, 8, 0xff), 2);
+	for (u32 i = 0; i < VCPUS; i++)
+		assert_int_equal(vcpus[i].lapic.irr[7],
+				 i == 62 || i == 4 || i == 8 || i == 40 ? BIT32(31) : 0);
+	/* Vectors that are an error, and NMIs, never by the short way. */
+	assert_int_equal(call(10, 2, 0, 0, 15), 1);
+	assert_int_equal(call(10, 2, 0, 0, 0x441), 1);
+	assert_int_equal(delivered[1], 2);
+	assert_int_equal(vcpus[1].lapic.irr[0] | vcpus[1].lapic.irr[2], 0);
+}
+
 static void ipi_small_vm(void **state)
 {
-	vm.vcpus = 3;
+	set_vcpus(3);
 	vm.vcpu[3] = NULL;
 	assert_int_equal(call(10, ~0UL, ~0UL, 0, 0x41), 3);
 	assert_int_equal(who(), 7);
@@ -768,6 +832,7 @@ int main(void)
 		cmocka_unit_test_setup(eoi_registered_again, setup),
 		cmocka_unit_test_setup(hypercall_errors, setup),
 		cmocka_unit_test_setup(ipi_sets, setup),
+		cmocka_unit_test_setup(ipi_short_way, setup),
 		cmocka_unit_test_setup(ipi_small_vm, setup),
 		cmocka_unit_test_setup(ipi_bad_icr, setup),
 		cmocka_unit_test_setup(ipi_from_32bit_code, setup),

@@ -83,63 +83,146 @@ static void test_names(void **state)
 	assert_string_equal(vmx_error_name(29), "unknown error");
 }
 
+/* --- CPUID ------------------------------------------------------------------------------------- */
+
+static u32 cpuid_at(u64 rip)
+{
+	set_field(VMCS_GUEST_RIP, rip);
+	mock.v[0].gpr[GPR_RAX] = 0xffffffff00000002UL;
+	mock.reads = mock.writes = mock.dispatched = 0;
+	return do_exit(10, 0);
+}
+
+static void cpuid_setup(void)
+{
+	mock.v[0].cpuid.basic[2] = (struct cpuid_entry){ 1, 2, 3, 4 };
+	mock.result = VRESULT_ADVANCE;
+	set_field(VMCS_EXIT_INSN_LEN, 3); /* with a prefix */
+}
+
 /* The budget: 2 VMREADs, 1 VMWRITE, no MSR, from the second time on at the same place. */
 static void test_cpuid_fast(void **state)
 {
 	struct vcpu *v = &mock.v[0];
 
-	v->cpuid.basic[2] = (struct cpuid_entry){ 1, 2, 3, 4 };
-	v->gpr[GPR_RAX] = 2;
-	mock.result = VRESULT_ADVANCE;
-	set_field(VMCS_EXIT_INSN_LEN, 3); /* with a prefix */
-	do_exit(10, 0);
-	assert_int_equal(mock.dispatched, 1);
+	cpuid_setup();
+	assert_int_equal(cpuid_at(0x1000), 0);
+	assert_int_equal(mock.reads, 5);
+	assert_int_equal(mock.writes, 1);
 	assert_int_equal(field(VMCS_GUEST_RIP), 0x1003);
-
-	set_field(VMCS_GUEST_RIP, 0x1000);
-	v->gpr[GPR_RAX] = 0xffffffff00000002UL;
-	mock.reads = mock.writes = 0;
-	assert_int_equal(do_exit(10, 0), 0);
-	assert_int_equal(mock.dispatched, 1);
+	assert_int_equal(cpuid_at(0x1000), 0);
 	assert_int_equal(mock.reads, 2);
 	assert_int_equal(mock.writes, 1);
 	assert_int_equal(mock.rdmsrs + mock.wrmsrs, 0);
+	assert_int_equal(mock.dispatched, 0);
 	assert_int_equal(field(VMCS_GUEST_RIP), 0x1003);
 	assert_int_equal(v->gpr[GPR_RAX], 1);
 	assert_int_equal(v->gpr[GPR_RBX], 2);
 	assert_int_equal(v->gpr[GPR_RCX], 3);
 	assert_int_equal(v->gpr[GPR_RDX], 4);
 	assert_int_equal(v->exits[VEXIT_CPUID], 2);
-
-	/* Elsewhere, or while tracing, the long way. */
-	set_field(VMCS_GUEST_RIP, 0x2000);
-	v->gpr[GPR_RAX] = 2;
-	do_exit(10, 0);
-	assert_int_equal(mock.dispatched, 2);
-	set_field(VMCS_GUEST_RIP, 0x2000);
-	v->gpr[GPR_RAX] = 2;
+	/* Elsewhere all is looked at; while tracing, or for other leaves, core is asked. */
+	set_field(VMCS_EXIT_INSN_LEN, 2);
+	assert_int_equal(cpuid_at(0x2000), 0);
+	assert_int_equal(mock.reads, 5);
+	assert_int_equal(field(VMCS_GUEST_RIP), 0x2002);
 	trace_flags = 1;
-	do_exit(10, 0);
-	assert_int_equal(mock.dispatched, 3);
+	cpuid_at(0x2000);
+	assert_int_equal(mock.dispatched, 1);
+	trace_flags = 0;
+	v->cpuid.basic_dyn |= 1U << 2;
+	cpuid_at(0x2000);
+	assert_int_equal(mock.dispatched, 1);
 }
 
-/* The short way ends where a debugger is at work. */
-static void test_cpuid_after_debug(void **state)
+/* What was found at one exit holds for the next CPUID only if that is the next event. */
+static void test_cpuid_is_looked_at_after_all_else(void **state)
+{
+	static const u32 others[] = { 0, 1, 7, 12, 18, 28, 30, 32, 48 };
+
+	for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
+		mock_setup(NULL);
+		cpuid_setup();
+		cpuid_at(0x1000);
+		cpuid_at(0x1000);
+		assert_int_equal(mock.reads, 2);
+		mock.result = VRESULT_RETRY;
+		do_exit(others[i], 0);
+		/* Meanwhile there is other code at that address. */
+		mock.result = VRESULT_ADVANCE;
+		set_field(VMCS_EXIT_INSN_LEN, 2);
+		cpuid_at(0x1000);
+		assert_int_equal(mock.reads, 5);
+		assert_int_equal(field(VMCS_GUEST_RIP), 0x1002);
+	}
+	/* An event goes in, or the loop is left: its handler may have changed all. */
+	mock_setup(NULL);
+	cpuid_setup();
+	cpuid_at(0x1000);
+	assert_int_equal(vmx_prepare(&mock.v[0], &mock.vx[0]), 0);
+	cpuid_at(0x1000);
+	assert_int_equal(mock.reads, 5);
+}
+
+static void test_cpuid_single_step(void **state)
 {
 	struct vcpu *v = &mock.v[0];
 
-	mock.result = VRESULT_ADVANCE;
-	set_field(VMCS_EXIT_INSN_LEN, 2);
-	do_exit(10, 0);
-	assert_int_equal(mock.vx[0].cpuid_len, 2);
+	cpuid_setup();
+	cpuid_at(0x1000);
+	do_exit(1, 0); /* something else in between */
+	set_field(VMCS_GUEST_RFLAGS, RFLAGS_FIXED1 | RFLAGS_TF);
+	assert_int_equal(cpuid_at(0x1000), HAZ_EVENT);
+	assert_int_equal(v->event.type, VEVENT_EXCEPTION);
+	assert_int_equal(v->event.vector, 1);
+	assert_int_equal(mock.dr6 & BIT(14), BIT(14));
+	assert_int_equal(field(VMCS_GUEST_RIP), 0x1003);
+	/* A guest that has used it once: nothing is taken for known any more. */
+	set_field(VMCS_GUEST_RFLAGS, RFLAGS_FIXED1);
+	v->hazards = 0;
+	for (u32 i = 0; i < 3; i++) {
+		assert_int_equal(cpuid_at(0x1000), 0);
+		assert_int_equal(mock.reads, 5);
+	}
+	set_field(VMCS_GUEST_RFLAGS, RFLAGS_FIXED1 | RFLAGS_TF);
+	assert_int_equal(cpuid_at(0x1000), HAZ_EVENT);
+
+	/* The same after a #DB that the CPU raised. */
+	mock_setup(NULL);
+	cpuid_setup();
 	set_field(VMCS_EXIT_INTR_INFO, INTR_VALID | INTR_TYPE_HW_EXCEPTION | 1);
 	mock.result = VRESULT_RETRY;
 	do_exit(0, BIT(14));
-	assert_int_equal(mock.vx[0].cpuid_len, 0);
 	mock.result = VRESULT_ADVANCE;
-	do_exit(10, 0);
-	assert_int_equal(mock.vx[0].cpuid_len, 0);
-	(void)v;
+	cpuid_at(0x1000);
+	cpuid_at(0x1000);
+	assert_int_equal(mock.reads, 5);
+}
+
+/* The shadow of STI or MOV SS ends with CPUID, or an interrupt would come an instruction late. */
+static void test_cpuid_in_a_shadow(void **state)
+{
+	cpuid_setup();
+	set_field(VMCS_GUEST_INTERRUPTIBILITY, INTERRUPTIBILITY_STI);
+	cpuid_at(0x1000);
+	assert_int_equal(field(VMCS_GUEST_INTERRUPTIBILITY), 0);
+	assert_int_equal(field(VMCS_GUEST_RIP), 0x1003);
+	/* While one waits for the guest, each exit looks; else it cannot be missed. */
+	mock.vx[0].proc = PROC_INTR_WINDOW;
+	cpuid_at(0x1000);
+	cpuid_at(0x1000);
+	assert_int_equal(mock.reads, 5);
+	set_field(VMCS_GUEST_INTERRUPTIBILITY, INTERRUPTIBILITY_STI);
+	cpuid_at(0x1000);
+	assert_int_equal(field(VMCS_GUEST_INTERRUPTIBILITY), 0);
+	mock.vx[0].proc = PROC_NMI_WINDOW;
+	cpuid_at(0x1000);
+	cpuid_at(0x1000);
+	assert_int_equal(mock.reads, 5);
+	/* RIP has 32 bits outside 64-bit code. */
+	set_field(VMCS_GUEST_AR(VSEG_CS), 0xc09b);
+	cpuid_at(0xfffffffe);
+	assert_int_equal(field(VMCS_GUEST_RIP), 1);
 }
 
 static void test_step_over(void **state)
@@ -710,7 +793,9 @@ int main(void)
 		cmocka_unit_test_setup(test_fatal, mock_setup),
 		cmocka_unit_test_setup(test_names, mock_setup),
 		cmocka_unit_test_setup(test_cpuid_fast, mock_setup),
-		cmocka_unit_test_setup(test_cpuid_after_debug, mock_setup),
+		cmocka_unit_test_setup(test_cpuid_is_looked_at_after_all_else, mock_setup),
+		cmocka_unit_test_setup(test_cpuid_single_step, mock_setup),
+		cmocka_unit_test_setup(test_cpuid_in_a_shadow, mock_setup),
 		cmocka_unit_test_setup(test_step_over, mock_setup),
 		cmocka_unit_test_setup(test_rip_wraps_outside_64_bit_code, mock_setup),
 		cmocka_unit_test_setup(test_host_events, mock_setup),

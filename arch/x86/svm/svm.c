@@ -208,6 +208,7 @@ const struct virt_backend svm_backend = {
 	.set_reg = svm_set_reg,
 	.get_seg = svm_get_seg,
 	.set_seg = svm_set_seg,
+	.code_state = svm_code_state,
 	.flush_guest_tlb = svm_flush_guest_tlb,
 	.sync_tpr = svm_sync_tpr,
 	.load_tpr = svm_load_tpr,

@@ -112,6 +112,7 @@ int svm_vcpu_init(struct vcpu *v);
 void svm_vcpu_destroy(struct vcpu *v);
 void svm_vcpu_reset(struct vcpu *v, bool init);
 int svm_get_reg(struct vcpu *v, enum vreg reg, u64 *value);
+u32 svm_code_state(struct vcpu *v);
 int svm_set_reg(struct vcpu *v, enum vreg reg, u64 value);
 int svm_get_seg(struct vcpu *v, enum vseg seg, struct vsegment *s);
 int svm_set_seg(struct vcpu *v, enum vseg seg, const struct vsegment *s);

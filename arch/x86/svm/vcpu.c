@@ -219,6 +219,14 @@ static u64 read_reg(struct vcpu *v, enum vreg reg)
 	}
 }
 
+u32 svm_code_state(struct vcpu *v)
+{
+	const struct vmcb *b = svm_vmcb(v);
+	bool code64 = (b->efer & EFER_LMA) != 0 && (b->cs.attr & VSEG_ATTR_L) != 0;
+
+	return v->trap_protected ? VCODE_64 : b->cpl | (code64 ? VCODE_64 : 0);
+}
+
 int svm_get_reg(struct vcpu *v, enum vreg reg, u64 *value)
 {
 	*value = 0;

@@ -392,6 +392,7 @@ VMCB_WRITER(debugctl, debugctl, u64, VMCB_CLEAN_LBR)
 #define SVM_IOIO_IN BIT(0)
 #define SVM_IOIO_STRING BIT(2)
 #define SVM_IOIO_REP BIT(3)
+#define SVM_IOIO_BYTE BIT(4)
 #define SVM_IOIO_SIZE_SHIFT 4 /* one-hot: 1, 2, 4 bytes */
 #define SVM_IOIO_ADDR_SHIFT 7 /* one-hot: 16, 32, 64 bits */
 #define SVM_IOIO_SEG_SHIFT 10

@@ -129,19 +129,13 @@ static void step_over(struct vcpu *v, struct vmx_vcpu *vx, u32 reason)
 {
 	u64 rip = vmx_read(VMCS_GUEST_RIP);
 	u32 len = insn_length(v, reason);
-	u64 next = next_rip(rip, len);
 	u64 i = vmx_read(VMCS_GUEST_INTERRUPTIBILITY);
 
-	vmx_write(VMCS_GUEST_RIP, next);
+	vmx_write(VMCS_GUEST_RIP, next_rip(rip, len));
 	if (unlikely((i & INTERRUPTIBILITY_SHADOW) != 0))
 		vmx_write(VMCS_GUEST_INTERRUPTIBILITY, i & ~INTERRUPTIBILITY_SHADOW);
-	if (unlikely((vmx_read(VMCS_GUEST_RFLAGS) & RFLAGS_TF) != 0)) {
+	if (unlikely((vmx_read(VMCS_GUEST_RFLAGS) & RFLAGS_TF) != 0))
 		single_step(v, vx);
-	} else if (reason == VMX_EXIT_CPUID && (i & INTERRUPTIBILITY_SHADOW) == 0 &&
-		   next == rip + len && !vx->stepped) {
-		vx->cpuid_rip = rip;
-		vx->cpuid_len = (u8)len;
-	}
 }
 
 /* --- decoding --------------------------------------------------------------------------------- */
@@ -166,7 +160,6 @@ static void complete_debug(struct vmx_vcpu *vx, u32 info)
 {
 	u64 hits = vmx_read(VMCS_EXIT_QUALIFICATION) & QUAL_DEBUG_DR6;
 
-	vx->cpuid_len = 0;
 	if ((info & INTR_TYPE) == INTR_TYPE_PRIV_SW_EXCEPTION) {
 		/* INT1 is a trap: the handler returns behind it. */
 		vmx_write(VMCS_GUEST_RIP, next_rip(vmx_read(VMCS_GUEST_RIP),
@@ -353,6 +346,7 @@ static __attribute__((noinline)) u32 exit_slow(struct vcpu *v, struct vmx_vcpu *
 	u32 idt_info = 0, r;
 	bool dispatch;
 
+	vx->cpuid_len = 0;
 	/* A failed entry has delivered nothing and left the guest's state alone. */
 	if (likely((reason & VMX_REASON_ENTRY_FAILED) == 0)) {
 		idt_info = (u32)vmx_read(VMCS_IDT_INFO);
@@ -370,20 +364,47 @@ static __attribute__((noinline)) u32 exit_slow(struct vcpu *v, struct vmx_vcpu *
 }
 
 /*
- * A CPUID leaf whose answer never changes, straight from core's table, at a place
- * where the long way has found the instruction's length, no interrupt shadow and no
- * single step. Both VMREADs that this saves would say the same again: a different
- * instruction at the same address would have to come without #DB and without
- * another CPUID in between, in another address space.
+ * Length of the CPUID at rip; 0: there is more to do than to step over it. It is kept
+ * for the next exit where nothing waits for the end of an interrupt shadow, of which
+ * that exit would know nothing.
+ */
+static u32 cpuid_length(struct vmx_vcpu *vx, u64 rip)
+{
+	u64 shadow = vmx_read(VMCS_GUEST_INTERRUPTIBILITY) & INTERRUPTIBILITY_SHADOW;
+	u64 step = vmx_read(VMCS_GUEST_RFLAGS) & RFLAGS_TF;
+	u32 len = (u32)vmx_read(VMCS_EXIT_INSN_LEN) & 0xf;
+
+	if (unlikely((shadow | step | (rip ^ (rip + len)) >> 32) != 0))
+		return 0;
+	if (!vx->stepped && (vx->proc & (PROC_INTR_WINDOW | PROC_NMI_WINDOW)) == 0) {
+		vx->cpuid_rip = rip;
+		vx->cpuid_len = (u8)len;
+	}
+	return len;
+}
+
+/*
+ * A CPUID leaf whose answer never changes, straight from core's table. When the exit
+ * before was a CPUID at the same address, too, and nothing was delivered since, it is
+ * taken for the same instruction in the same state: docs/vmx-exits.md says what that
+ * saves, and what it can get wrong.
  */
 static inline bool cpuid_fast(struct vcpu *v, struct vmx_vcpu *vx)
 {
 	const struct cpuid_entry *e = cpuid_static(&v->cpuid, (u32)v->gpr[GPR_RAX]);
-	u64 rip = vmx_read(VMCS_GUEST_RIP);
+	u64 rip;
+	u32 len;
 
-	if (unlikely(e == NULL || vx->cpuid_len == 0 || rip != vx->cpuid_rip))
+	if (unlikely(e == NULL))
 		return false;
-	vmx_write(VMCS_GUEST_RIP, rip + vx->cpuid_len);
+	rip = vmx_read(VMCS_GUEST_RIP);
+	len = rip == vx->cpuid_rip ? vx->cpuid_len : 0;
+	if (unlikely(len == 0)) {
+		len = cpuid_length(vx, rip);
+		if (len == 0)
+			return false;
+	}
+	vmx_write(VMCS_GUEST_RIP, rip + len);
 	v->gpr[GPR_RAX] = e->eax;
 	v->gpr[GPR_RBX] = e->ebx;
 	v->gpr[GPR_RCX] = e->ecx;
@@ -420,6 +441,7 @@ u32 vmx_prepare(struct vcpu *v, struct vmx_vcpu *vx)
 {
 	u32 h = __atomic_load_n(&v->hazards, __ATOMIC_ACQUIRE);
 
+	vx->cpuid_len = 0;
 	if (unlikely((h & HAZ_LEAVE) != 0))
 		return 1;
 	if ((h & (HAZ_TLB | HAZ_VMX_FLUSH)) != 0)

@@ -215,7 +215,6 @@ void vmx_vcpu_reset(struct vcpu *v, bool init)
 	vx->threshold = 0;
 	*vx->tpr = 0;
 	vmx_proc_ctls(vx, 0, PROC_INTR_WINDOW | PROC_NMI_WINDOW);
-	vx->cpuid_len = 0;
 	vx->stepped = false;
 	vcpu_state_reset(v, init);
 	/* Translations of the time before must not live on. */
@@ -287,6 +286,15 @@ static u64 read_reg(struct vcpu *v, enum vreg reg)
 	case VREG_CPL: return vmx_read(VMCS_GUEST_AR(VSEG_SS)) >> AR_DPL_SHIFT & 3;
 	default: return 0;
 	}
+}
+
+/* v has just left guest mode here: its VMCS is the current one. */
+u32 vmx_code_state(struct vcpu *v)
+{
+	u32 cpl = (u32)vmx_read(VMCS_GUEST_AR(VSEG_SS)) >> AR_DPL_SHIFT & 3;
+
+	(void)v;
+	return cpl | (vmx_code64() ? VCODE_64 : 0);
 }
 
 int vmx_get_reg(struct vcpu *v, enum vreg reg, u64 *value)

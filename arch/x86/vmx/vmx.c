@@ -207,6 +207,7 @@ const struct virt_backend vmx_backend = {
 	.set_reg = vmx_set_reg,
 	.get_seg = vmx_get_seg,
 	.set_seg = vmx_set_seg,
+	.code_state = vmx_code_state,
 	.flush_guest_tlb = vmx_flush_guest_tlb,
 	.sync_tpr = vmx_sync_tpr,
 	.load_tpr = vmx_load_tpr,

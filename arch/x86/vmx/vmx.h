@@ -43,7 +43,7 @@ struct vmx_vcpu {
 	u64 host_rsp;      /* as the VMCS has it */
 	u8 launched;       /* VMRESUME instead of VMLAUNCH */
 	bool running;      /* in the loop: nobody may take the VMCS away */
-	u8 cpuid_len;      /* length of the CPUID at cpuid_rip; 0: unknown */
+	u8 cpuid_len;      /* of the CPUID at cpuid_rip, which the last exit was; 0: it was another */
 	bool stepped;      /* the guest has used single step: look at TF at every exit */
 	u64 cpuid_rip;
 	struct vcpu *vcpu;
@@ -180,6 +180,7 @@ int vmx_vcpu_init(struct vcpu *v);
 void vmx_vcpu_destroy(struct vcpu *v);
 void vmx_vcpu_reset(struct vcpu *v, bool init);
 int vmx_get_reg(struct vcpu *v, enum vreg reg, u64 *value);
+u32 vmx_code_state(struct vcpu *v);
 int vmx_set_reg(struct vcpu *v, enum vreg reg, u64 value);
 int vmx_get_seg(struct vcpu *v, enum vseg seg, struct vsegment *s);
 int vmx_set_seg(struct vcpu *v, enum vseg seg, const struct vsegment *s);
