@@ -48,7 +48,7 @@ LDFLAGS := -nostdlib -static -T linker.ld --gc-sections --build-id=none \
 	-z max-page-size=4096 -z noexecstack --fatal-warnings --no-undefined
 
 .PHONY: all help clean run iso esp check check-unit check-machine check-full check-bochs check-repro check-size \
-	bench check-bench deps FORCE
+	bench check-bench check-tools deps FORCE
 all: $(O)/ravelin.elf $(O)/ravelin.efi check-size
 
 help:
@@ -57,7 +57,7 @@ help:
 	@echo 'make iso         $(O)/ravelin.iso, boots by BIOS and UEFI through GRUB'
 	@echo 'make esp         $(O)/esp.img, a FAT image with EFI/BOOT/BOOTX64.EFI'
 	@echo 'make check       all tests: check-repro check-unit check-bench check-machine'
-	@echo '                 check-sev-machine'
+	@echo '                 check-tools check-sev-machine'
 	@echo 'make check-unit  unit tests on this host, with sanitizers (TEST=name: one of them)'
 	@echo 'make check-machine  tests in emulators (PYTEST="-k boot": a choice)'
 	@echo 'make bench       what each operation costs a guest, in instructions'
@@ -189,7 +189,7 @@ check: deps
 	@$(MAKE) --no-print-directory check-all
 
 .PHONY: check-all
-check-all: all check-repro check-unit check-bench check-machine check-sev-machine
+check-all: all check-repro check-unit check-tools check-bench check-machine check-sev-machine
 
 TEST ?= *
 UNIT_SRCS := $(sort $(wildcard tests/unit/test_$(TEST).c))
@@ -204,6 +204,10 @@ check-unit: $(UNIT_BINS)
 			echo "  PASS  $$(basename $$t) ($$(grep -c '       OK ' $$t.log) tests)"; \
 		else echo "  FAIL  $$(basename $$t)"; cat $$t.log; fail=1; fi; \
 	done; exit $$fail
+
+# Host programs: seconds.
+check-tools:
+	@$(PYTHON) -m pytest -q tests/tools
 
 # The sources under test stand in a line "// sources: a.c b.c" of the test itself.
 $(O)/unit/%: tests/unit/%.c Makefile
