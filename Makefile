@@ -241,7 +241,8 @@ check-bench: all guests sev-machine
 	@RAVELIN_BUILD=$(abspath $(O)) $(PYTHON) -m pytest -q -p no:cacheprovider tests/bench
 
 bench: all guests sev-machine
-	@$(PYTHON) tests/bench/run.py --build $(O) --no-gate
+	@$(PYTHON) tests/bench/run.py --build $(O) --no-gate --json $(O)/bench.json
+	@$(PYTHON) tests/bench/peer.py --build $(O) --json $(O)/bench-kvm.json
 
 # The same sources in two other folders give the same bytes.
 check-repro:

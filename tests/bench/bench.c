@@ -7,6 +7,8 @@
  * Prints "bench NAME TICKS" for each; the least of three runs counts. The
  * cost of the loop itself is measured and taken off.
  *
+ * With the option "busy" it only spins, interrupts on, for ever.
+ *
  * With the option "trace" it waits for a byte on COM1, then does each operation
  * a few times only, with calls of mark_operation() and mark_turn() between them:
  * who logs single instructions finds by these which belong to what.
@@ -405,6 +407,12 @@ int main(void)
 	irq_handler[IRQ_TIMER] = on_interrupt;
 	efer = rdmsr(MSR_EFER);
 	overhead = measure(op_nothing, TURNS);
+	if (option("busy", text, sizeof(text))) {
+		print("bench busy\n");
+		sti();
+		for (;;)
+			rdtsc();
+	}
 	if (trace)
 		wait_for_byte();
 	print("bench loop %lu\n", overhead / TURNS);

@@ -3,6 +3,7 @@
 
 import os
 import pathlib
+import re
 import socket
 import subprocess
 import sys
@@ -119,6 +120,17 @@ class Machine:
                 raise BenchError(f"'{mark}' was not printed:\n{self.text[-2000:]}\n{log[-500:]}")
             time.sleep(0.02)
         return self.text
+
+    def wait_for(self, pattern, start=0, seconds=120):
+        """Until the pattern is found in what was printed after the first `start` characters."""
+        end = time.monotonic() + seconds * SLOW
+        while time.monotonic() < end:
+            match = re.search(pattern, self.text[start:])
+            if match:
+                return match
+            time.sleep(0.02)
+            self._read()
+        raise BenchError(f"/{pattern}/ was not printed:\n{self.text[-2000:]}")
 
     def send(self, text):
         self.serial.sendall(text.encode())
