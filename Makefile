@@ -54,6 +54,7 @@ all: $(O)/ravelin.elf $(O)/ravelin.efi check-size
 help:
 	@echo 'make             ravelin.elf (GRUB) and ravelin.efi (UEFI) in $(O)/'
 	@echo 'make run         start a Debian guest on Ravelin in QEMU; says how to leave'
+	@echo 'make run-sev     the same with a Debian guest whose memory is encrypted (SEV-ES)'
 	@echo 'make iso         $(O)/ravelin.iso, boots by BIOS and UEFI through GRUB'
 	@echo 'make esp         $(O)/esp.img, a FAT image with EFI/BOOT/BOOTX64.EFI'
 	@echo 'make check       all tests: check-repro check-unit check-bench check-machine'
@@ -184,6 +185,12 @@ $(O)/ravelin.iso: $(O)/ravelin.elf tests/images/media.py FORCE
 run: deps
 	@$(MAKE) --no-print-directory all
 	@RAVELIN_BUILD=$(abspath $(O)) $(PYTHON) tests/machine/run.py
+
+# An SEV-ES guest beside a plain one: CPUS=, SMP=, KERNEL= as above.
+.PHONY: run-sev
+run-sev: deps
+	@$(MAKE) --no-print-directory all loader
+	@RAVELIN_BUILD=$(abspath $(O)) $(PYTHON) tests/machine/run.py --sev
 
 check: deps
 	@$(MAKE) --no-print-directory check-all

@@ -12,6 +12,13 @@ PSP = "/machine/peripheral/psp"
 SEV = "/objects/sev"
 
 
+# For Linux as guest. Its kernels turn the pages of .bss..decrypted into shared ones without a flush
+# of the caches, so the checker of key changes (coherent=off) would stop them.
+LINUX_MACHINE = ["-object", "sev-memory,id=sev,fatal=on,coherent=on",
+                 "-L", "/usr/share/seabios", "-L", "/usr/share/qemu",
+                 "-device", "sev-psp,id=psp"]
+
+
 def sev_qemu():
     """The emulator that `make sev-machine` builds, or SEV_QEMU."""
     if os.environ.get("SEV_QEMU"):
