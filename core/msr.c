@@ -8,27 +8,10 @@
 #include "core/vm.h"
 
 /*
- * Registers that every guest has. The vendors' own ones below have no effect
- * and read as a machine has them that uses no such feature: Linux and firmware
- * touch them by family and model, without asking CPUID.
+ * Registers that every guest has; those of one vendor are the backend's.
  */
-#define MSR_AMD_PSTATE_LIMIT 0xc0010061U
-#define MSR_AMD_SMM_BASE 0xc0010111U
-#define MSR_AMD_SMM_ADDR 0xc0010112U
-#define MSR_AMD_SMM_MASK 0xc0010113U
-#define MSR_AMD_LS_CFG 0xc0011020U
-#define MSR_AMD_BU_CFG2 0xc001102aU
-#define MSR_AMD_DC_CFG 0xc0011022U
-#define MSR_AMD_BU_CFG 0xc0011023U
-#define MSR_AMD_INT_PENDING 0xc0010055U
-#define MSR_AMD_NB_CFG 0xc001001fU
-#define MSR_AMD_IGNNE 0xc0010115U
-#define NB_CFG_CF8_EXT BIT(46) /* extended configuration space by port 0xCF8 */
-#define DE_CFG_LFENCE_SERIALIZE BIT(1)
 #define HWCR_TSC_FREQ_SEL BIT(24)
-#define HWCR_WRITABLE (BIT(3) | BIT(6) | BIT(8) | BIT(18) | BIT(24) | BIT(27))
 #define MTRR_DEF_TYPE_BITS 0xcffUL
-#define MISC_ENABLE_FIXED (BIT(0) | BIT(11) | BIT(12)) /* fast strings; no BTS, no PEBS */
 
 static bool memory_type_valid(u64 t)
 {
@@ -110,95 +93,6 @@ static bool mtrr_valid(const struct vcpu *v, u32 msr, u64 value)
 	if (((msr - MSR_MTRR_PHYSBASE(0)) & 1) != 0) /* mask */
 		return (value & ~(address & ~0x7ffUL)) == 0;
 	return (value & ~(address & (PAGE_MASK | 0xff))) == 0 && memory_type_valid(value & 0xff);
-}
-
-/* --- AMD's own ------------------------------------------------------------------------------- */
-
-static int amd_read(struct vcpu *v, u32 msr, u64 *value)
-{
-	*value = 0;
-	switch (msr) {
-	case MSR_HWCR:
-		*value = v->vm->msrs->hwcr;
-		return 0;
-	case MSR_DE_CFG:
-		*value = DE_CFG_LFENCE_SERIALIZE;
-		return 0;
-	case MSR_SYSCFG:
-	case MSR_TOP_MEM:
-	case MSR_TOP_MEM2:
-	case MSR_VM_CR:
-	case MSR_AMD_SMM_BASE:
-	case MSR_AMD_SMM_ADDR:
-	case MSR_AMD_SMM_MASK:
-	case MSR_AMD_LS_CFG:
-	case MSR_AMD_DC_CFG:
-	case MSR_AMD_BU_CFG:
-	case MSR_AMD_BU_CFG2:
-	case MSR_AMD_INT_PENDING:
-	case MSR_AMD_NB_CFG:
-		if (msr == MSR_VM_CR)
-			*value = VM_CR_LOCK | VM_CR_SVMDIS;
-		return 0;
-	default:
-		return -EINVAL;
-	}
-}
-
-static int amd_write(struct vcpu *v, u32 msr, u64 value)
-{
-	switch (msr) {
-	case MSR_HWCR:
-		if ((value & ~HWCR_WRITABLE) != 0)
-			return -EINVAL;
-		v->vm->msrs->hwcr = value;
-		return 0;
-	case MSR_DE_CFG:
-		return (value & ~DE_CFG_LFENCE_SERIALIZE) != 0 ? -EINVAL : 0;
-	case MSR_BIOS_SIGN_ID:
-	case MSR_AMD_LS_CFG:
-	case MSR_AMD_DC_CFG:
-	case MSR_AMD_BU_CFG:
-	case MSR_AMD_BU_CFG2:
-	case MSR_AMD_INT_PENDING:
-		return value == 0 ? 0 : -EINVAL;
-	case MSR_AMD_NB_CFG: /* Linux sets this bit on every family, with or without a PCI bus */
-		return (value & ~NB_CFG_CF8_EXT) == 0 ? 0 : -EINVAL;
-	default:
-		return -EINVAL;
-	}
-}
-
-/* --- Intel's own ----------------------------------------------------------------------------- */
-
-static int intel_read(struct vcpu *v, u32 msr, u64 *value)
-{
-	*value = 0;
-	switch (msr) {
-	case MSR_MISC_ENABLE:
-		*value = v->vm->msrs->misc_enable;
-		return 0;
-	case MSR_FEATURE_CONTROL:
-		*value = BIT(0); /* locked, VMX off */
-		return 0;
-	case MSR_PLATFORM_ID:
-		return 0;
-	default:
-		return -EINVAL;
-	}
-}
-
-static int intel_write(struct vcpu *v, u32 msr, u64 value)
-{
-	switch (msr) {
-	case MSR_MISC_ENABLE:
-		v->vm->msrs->misc_enable = value | MISC_ENABLE_FIXED;
-		return 0;
-	case MSR_BIOS_SIGN_ID:
-		return 0;
-	default:
-		return -EINVAL;
-	}
 }
 
 /* --- the rest -------------------------------------------------------------------------------- */
@@ -323,13 +217,10 @@ static __attribute__((noinline)) int read_other(struct vcpu *v, u32 msr, u64 *va
 	case MSR_MCG_STATUS:
 		*value = v->vm->msrs->mcg_status;
 		return 0;
-	case MSR_BIOS_SIGN_ID:
-		*value = cpu_features.intel ? BIT(32) : 1;
-		return 0;
 	default:
 		if (pv_is_msr(msr))
 			return pv_msr_read(v, msr, value);
-		return cpu_features.amd ? amd_read(v, msr, value) : intel_read(v, msr, value);
+		return virt->msr_read(v, msr, value);
 	}
 }
 
@@ -376,7 +267,7 @@ static int write_unswitched(struct vcpu *v, u32 msr, u64 value)
 	default:
 		if (pv_is_msr(msr))
 			return pv_msr_write(v, msr, value);
-		return cpu_features.amd ? amd_write(v, msr, value) : intel_write(v, msr, value);
+		return virt->msr_write(v, msr, value);
 	}
 }
 

@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include "arch/x86/cpu.h"
+#include "arch/x86/svm/svm.h"
 #include "arch/x86/vcpu_state.h"
 #include "core/errno.h"
 #include "core/hypercall.h"
@@ -278,7 +279,8 @@ static void sync_tpr(struct vcpu *v) {}
 static const char *exit_name(u64 code) { return "?"; }
 static const struct virt_backend mock_backend = { .get_reg = get_reg, .set_reg = set_reg,
 						  .get_seg = get_seg, .code_state = code_state, .sync_tpr = sync_tpr,
-						  .exit_name = exit_name };
+						  .exit_name = exit_name, .cpuid = svm_guest_cpuid,
+						  .msr_read = svm_msr_read, .msr_write = svm_msr_write };
 const struct virt_backend *virt = &mock_backend;
 
 /* --- the vCPUs --- */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-// sources: sev/ghcb.c sev/ghcb_msr.c sev/ghcb_io.c sev/ghcb_stats.c core/dispatch.c core/cpuid.c core/msr.c core/hypercall.c
+// sources: sev/ghcb.c sev/ghcb_msr.c sev/ghcb_io.c sev/ghcb_stats.c core/dispatch.c core/cpuid.c core/msr.c core/hypercall.c arch/x86/svm/guest_cpu.c
 /*
  * The GHCB protocol against its specification: layout, what each event needs
  * and answers, errors, and that nothing is read twice. Layouts, codes and

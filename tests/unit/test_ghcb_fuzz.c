@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-// sources: sev/ghcb.c sev/ghcb_msr.c sev/ghcb_io.c core/dispatch.c core/cpuid.c core/msr.c core/hypercall.c
+// sources: sev/ghcb.c sev/ghcb_msr.c sev/ghcb_io.c core/dispatch.c core/cpuid.c core/msr.c core/hypercall.c arch/x86/svm/guest_cpu.c
 /*
  * Random GHCBs and MSR requests, with another vCPU that changes the page in the
  * middle. Each answer is judged by what the specification allows, and no byte of
