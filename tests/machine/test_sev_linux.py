@@ -90,7 +90,8 @@ def test_changed_file_is_refused_by_the_loader(linux, part, reason):
     m = linux(section(), image=es.hooks_image())
     assert "hooks 0x" in m.command(f"eshook {part}-byte")
     m.line("vm start secret")
-    m.expect(rf"vm secret: vcpu 0 stopped: .*set 6, reason 0x{reason}:.*\n", 120, never="Linux version")
+    m.expect(rf"vm secret: vcpu 0 stopped: .*set 6, reason 0x{reason}:.*\n", 120,
+             never="Linux version")
     m.expect("state protected", 30)
     m.sync()
     assert re.search(r"^secret +crashed ", m.command("vm list"), re.M)
