@@ -150,7 +150,8 @@ def signed(key, usage, algo, signers):
     data = bytearray(T.owner_certificate(key))
     struct.pack_into("<II", data, 8, usage, algo)
     for at, (signer, signer_usage) in zip((0x414, 0x61C), signers):
-        r, s = utils.decode_dss_signature(signer.sign(bytes(data[:0x414]), ec.ECDSA(hashes.SHA256())))
+        r, s = utils.decode_dss_signature(
+            signer.sign(bytes(data[:0x414]), ec.ECDSA(hashes.SHA256())))
         struct.pack_into("<II", data, at, signer_usage, 2)
         data[at + 8:at + 80] = r.to_bytes(72, "little")
         data[at + 80:at + 152] = s.to_bytes(72, "little")
