@@ -253,6 +253,8 @@ static u64 slice_deadline(struct run_queue *q)
 	if (q->current == NULL)
 		return 0;
 	if (!others_wait(q) && !noticed) {
+		if (q->slice_end == 0)
+			return 0;
 		/* Ended before the look that counts: who comes after it sees that and kicks. */
 		__atomic_store_n(&q->slice_end, 0, __ATOMIC_SEQ_CST);
 		if (!others_wait(q))
