@@ -218,8 +218,7 @@ int vm_create(const struct vm_config *cfg, struct vm **out)
 	vm->config = cfg;
 	vm->vcpus = cfg->cpus;
 	vm->tsc_base = rdtsc();
-	/* With the EOI word in shared memory, vCPUs of SEV-ES guests have missed interrupts. */
-	vm->pv.features = cfg->sev == SEV_ES ? cfg->pv & ~PV_EOI : cfg->pv;
+	vm->pv.features = cfg->pv;
 	vm->pv.present = ~0UL >> (64 - cfg->cpus);
 	vms[slot] = vm;
 	err = build(vm);

@@ -64,15 +64,18 @@ def computed(m, nonce):
     return re.search(r"measurement ([0-9a-f]{64})", out).group(1)
 
 
-@pytest.mark.parametrize("kernel", [pytest.param("6.1", marks=pytest.mark.full), "6.12"])
-def test_debian_boots_and_is_measured(linux, kernel):
+@pytest.mark.parametrize("kernel, cpus", [
+    ("6.12", 2), pytest.param("6.12", 1, marks=pytest.mark.full),
+    pytest.param("6.12", 4, marks=pytest.mark.full), pytest.param("6.1", 2, marks=pytest.mark.full)])
+def test_debian_boots_and_is_measured(linux, kernel, cpus):
     """P: SEV-ES in its log, measurement as computed, a plain Linux beside it."""
-    m = linux(section() + PLAIN, kernel)
+    m = linux(section(cpus=cpus) + PLAIN, kernel)
     measured, nonce = launched(m)
     assert measured == computed(m, nonce)
     m.console("secret")
     m.expect(r"ravelin-loader: kernel, initrd and command line are as measured", 120, never=BAD)
     m.expect(r"Memory Encryption Features active: AMD SEV SEV-ES", 240, never=BAD)
+    m.expect(rf"^RV-CPUS {cpus} online", 240, never=BAD)
     m.expect(r"^RV-DMESG-END$", 240, never=BAD)
     m.shell()
     m.command("vm start plain", 120)
