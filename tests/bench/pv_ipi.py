@@ -23,7 +23,7 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "tests" / "images"))
 import media  # noqa: E402
 
-SLICE, WAKE, KICK = 200, 90, 55
+SLICE, WAKE, KICK = 200, 95, 65
 
 # State of the targets, vCPUs, CPUs of the machine.
 RUNS = [("waiting", 64, 1), ("requested", 64, 1), ("halted", 64, 1), ("running", 2, 2)]
