@@ -228,11 +228,11 @@ $(O)/unit/%: tests/unit/%.c Makefile
 PYTEST ?=
 PYTEST_JOBS ?= $(shell nproc)
 MACHINE_ENV = RAVELIN_BUILD=$(abspath $(O)) RAVELIN_SLOW=$${RAVELIN_SLOW:-2}
-check-machine: all guests guest-pv
+check-machine: all guests guest-pv es-hooks
 	@$(MACHINE_ENV) $(PYTHON) -m pytest -q -n $(PYTEST_JOBS) tests/machine $(PYTEST)
 
 # As check-machine, with the whole boot matrix: hours.
-check-full: all guests guest-pv
+check-full: all guests guest-pv es-hooks
 	@$(MACHINE_ENV) $(PYTHON) -m pytest -q -n $(PYTEST_JOBS) tests/machine --full $(PYTEST)
 
 # The tests that are written for QEMU, in Bochs: Intel, then AMD. Hours.

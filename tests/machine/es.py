@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """SEV-ES test guests and the machine they run on, for test_sev_es*.py."""
 
+import fcntl
 import os
 import re
 import struct
@@ -50,7 +51,11 @@ def es_section(name, **keys):
 
 def hooks_image():
     """The hypervisor that makes mistakes when it is told to: `make es-hooks`."""
-    subprocess.run(["make", "-s", "-C", TREE, "es-hooks"], check=True, stdout=subprocess.DEVNULL)
+    # Tests run side by side: one of them makes it, the others wait.
+    with open(BUILD / "es-hooks.lock", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        subprocess.run(["make", "-s", "-C", TREE, "es-hooks"], check=True,
+                       stdout=subprocess.DEVNULL)
     return BUILD / "hooks" / "ravelin.elf"
 
 
