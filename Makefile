@@ -18,7 +18,7 @@ IMAGE_LIMIT := 262144
 MAKEFLAGS += --no-builtin-rules
 
 # Sources are found, not listed: a new file in one of these folders is built.
-DIRS := boot arch/x86 arch/x86/svm arch/x86/vmx core sev drivers drivers/psp vdev
+DIRS := boot arch/x86 arch/x86/svm arch/x86/vmx core sev drivers drivers/psp vdev selftest
 CSRCS := $(sort $(filter-out %/offsets.c,$(wildcard $(addsuffix /*.c,$(DIRS)))))
 ASRCS := $(sort $(wildcard $(addsuffix /*.asm,$(DIRS))))
 OBJS := $(CSRCS:%.c=$(O)/%.o) $(ASRCS:%.asm=$(O)/%.asm.o)
@@ -34,7 +34,7 @@ COLD := boot/%.c drivers/%.c sev/asid.c sev/es_vcpu.c sev/es_run.c sev/es_vm.c s
 	sev/vmsa.c sev/why.c core/config.c core/loader%.c core/shell%.c core/console.c core/start.c \
 	core/main.c core/boot_info.c core/printf.c core/log.c core/panic.c core/pmm.c core/heap.c \
 	core/unit.c core/vm.c arch/x86/hostmem.c arch/x86/paging.c arch/x86/smp.c arch/x86/tsc.c \
-	arch/x86/cpu.c arch/x86/symbols.c arch/x86/selftest.c arch/x86/storm.c arch/x86/mitigations.c arch/x86/vmx/names.c arch/x86/vmx/controls.c arch/x86/svm/names.c vdev/acpi_tables.c \
+	arch/x86/cpu.c arch/x86/symbols.c selftest/%.c arch/x86/mitigations.c arch/x86/vmx/names.c arch/x86/vmx/controls.c arch/x86/svm/names.c vdev/acpi_tables.c \
 	vdev/rtc.c vdev/pit.c
 COLD += sev/direct.c sev/sha256.c
 OPT = $(if $(filter $(COLD),$<),-Os,-O2)
@@ -47,17 +47,22 @@ CFLAGS := -std=gnu17 -ffreestanding -g $(REPRO) $(WARN) -I. \
 LDFLAGS := -nostdlib -static -T linker.ld --gc-sections --build-id=none \
 	-z max-page-size=4096 -z noexecstack --fatal-warnings --no-undefined
 
-.PHONY: all help clean run iso esp check check-unit check-machine check-full check-bochs check-repro check-size deps FORCE
+.PHONY: all help clean run iso esp check check-unit check-machine check-full check-bochs check-repro check-size \
+	bench check-bench check-tools deps FORCE
 all: $(O)/ravelin.elf $(O)/ravelin.efi check-size
 
 help:
 	@echo 'make             ravelin.elf (GRUB) and ravelin.efi (UEFI) in $(O)/'
 	@echo 'make run         start a Debian guest on Ravelin in QEMU; says how to leave'
+	@echo 'make run-sev     the same with a Debian guest whose memory is encrypted (SEV-ES)'
 	@echo 'make iso         $(O)/ravelin.iso, boots by BIOS and UEFI through GRUB'
 	@echo 'make esp         $(O)/esp.img, a FAT image with EFI/BOOT/BOOTX64.EFI'
-	@echo 'make check       all tests: check-repro check-unit check-machine check-sev-machine'
+	@echo 'make check       all tests: check-repro check-unit check-bench check-machine'
+	@echo '                 check-tools check-sev-machine'
 	@echo 'make check-unit  unit tests on this host, with sanitizers (TEST=name: one of them)'
 	@echo 'make check-machine  tests in emulators (PYTEST="-k boot": a choice)'
+	@echo 'make bench       what each operation costs a guest, in instructions'
+	@echo 'make check-bench the gate: no operation costs more than committed (tests/bench)'
 	@echo 'make check-full  as check-machine, with every combination (hours)'
 	@echo 'make check-bochs the machine tests in Bochs, on Intel and AMD (hours)'
 	@echo 'make sev-machine build the emulator with SEV-ES; check-sev-machine[-full]: its tests'
@@ -181,11 +186,17 @@ run: deps
 	@$(MAKE) --no-print-directory all
 	@RAVELIN_BUILD=$(abspath $(O)) $(PYTHON) tests/machine/run.py
 
+# An SEV-ES guest beside a plain one: CPUS=, SMP=, KERNEL= as above.
+.PHONY: run-sev
+run-sev: deps
+	@$(MAKE) --no-print-directory all loader
+	@RAVELIN_BUILD=$(abspath $(O)) $(PYTHON) tests/machine/run.py --sev
+
 check: deps
 	@$(MAKE) --no-print-directory check-all
 
 .PHONY: check-all
-check-all: all check-repro check-unit check-machine check-sev-machine
+check-all: all check-repro check-unit check-tools check-bench check-machine check-sev-machine
 
 TEST ?= *
 UNIT_SRCS := $(sort $(wildcard tests/unit/test_$(TEST).c))
@@ -201,6 +212,10 @@ check-unit: $(UNIT_BINS)
 		else echo "  FAIL  $$(basename $$t)"; cat $$t.log; fail=1; fi; \
 	done; exit $$fail
 
+# Host programs: seconds.
+check-tools:
+	@$(PYTHON) -m pytest -q tests/tools
+
 # The sources under test stand in a line "// sources: a.c b.c" of the test itself.
 $(O)/unit/%: tests/unit/%.c Makefile
 	@mkdir -p $(@D)
@@ -213,11 +228,11 @@ $(O)/unit/%: tests/unit/%.c Makefile
 PYTEST ?=
 PYTEST_JOBS ?= $(shell nproc)
 MACHINE_ENV = RAVELIN_BUILD=$(abspath $(O)) RAVELIN_SLOW=$${RAVELIN_SLOW:-2}
-check-machine: all guests guest-pv
+check-machine: all guests guest-pv es-hooks
 	@$(MACHINE_ENV) $(PYTHON) -m pytest -q -n $(PYTEST_JOBS) tests/machine $(PYTEST)
 
 # As check-machine, with the whole boot matrix: hours.
-check-full: all guests guest-pv
+check-full: all guests guest-pv es-hooks
 	@$(MACHINE_ENV) $(PYTHON) -m pytest -q -n $(PYTEST_JOBS) tests/machine --full $(PYTEST)
 
 # The tests that are written for QEMU, in Bochs: Intel, then AMD. Hours.
@@ -225,6 +240,16 @@ check-bochs: all guests guest-pv
 	@for cpu in corei7_skylake_x ryzen; do RAVELIN_BUILD=$(abspath $(O)) RAVELIN_EMULATOR=bochs \
 		RAVELIN_BOCHS_CPU=$$cpu $(PYTHON) -m pytest -q tests/machine \
 		--ignore tests/machine/test_bochs.py $(PYTEST) || exit 1; done
+
+# Instructions of each exit against the committed baseline and the targets; and that this would
+# notice one VMSAVE too many.
+check-bench: all guests sev-machine
+	@$(PYTHON) tests/bench/run.py --build $(O)
+	@RAVELIN_BUILD=$(abspath $(O)) $(PYTHON) -m pytest -q -p no:cacheprovider tests/bench
+
+bench: all guests sev-machine
+	@$(PYTHON) tests/bench/run.py --build $(O) --no-gate --json $(O)/bench.json
+	@$(PYTHON) tests/bench/peer.py --build $(O) --json $(O)/bench-kvm.json
 
 # The same sources in two other folders give the same bytes.
 check-repro:

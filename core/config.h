@@ -89,5 +89,7 @@ void config_defaults(struct config *c);
 
 /* The machine's configuration, constant after start. */
 extern struct config config;
+/* Its section of that name, valid or not; NULL: none. */
+const struct vm_config *config_find(const char *name);
 
 #endif

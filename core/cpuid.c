@@ -39,10 +39,8 @@
 /* Extended leaf 1 ECX: LAHF AltMovCr8 ABM SSE4A MisAlignSse 3DNowPrefetch XOP FMA4 TBM */
 #define E1_ECX (BIT32(0) | BIT32(4) | BIT32(5) | BIT32(6) | BIT32(7) | BIT32(8) | BIT32(11) | \
 		BIT32(16) | BIT32(21))
-#define E1_ECX_CMP_LEGACY BIT32(1)
 /* Extended leaf 1 EDX: as leaf 1 EDX, and SYSCALL NX MmxExt FFXSR Page1GB RDTSCP LM */
 #define E1_EDX (BIT32(11) | BIT32(20) | BIT32(22) | BIT32(25) | BIT32(26) | BIT32(27) | BIT32(29))
-#define E1_EDX_COPY 0x0183f3ffU
 #define E7_EDX_INVARIANT_TSC BIT32(8)
 /* Extended leaf 8 EBX: CLZERO XSAVEERPTR WBNOINVD */
 #define E8_EBX (BIT32(0) | BIT32(2) | BIT32(9))
@@ -56,8 +54,7 @@ static struct cpuid_entry host(u32 leaf, u32 subleaf)
 	return (struct cpuid_entry){ r.eax, r.ebx, r.ecx, r.edx };
 }
 
-/* Bits needed to number n things: the shift that removes a vCPU number from an APIC id. */
-static u32 id_bits(u32 n)
+u32 cpuid_id_bits(u32 n)
 {
 	u32 bits = 0;
 
@@ -107,10 +104,6 @@ static void basic_leaves(struct vcpu *v, u64 xcr0)
 	t->basic[0] = host(0, 0);
 	t->basic[0].eax = t->basic_max = MIN(t->basic[0].eax, 0xdU);
 	basic_features(v, xcr0);
-	if (cpu_features.intel) {
-		t->basic[2] = host(2, 0); /* caches; AMD has nothing here */
-		t->basic_dyn |= BIT(4);
-	}
 	t->basic[6].eax = BIT32(2); /* the APIC timer never stops */
 	structured_features(t, xcr0);
 	t->basic_dyn |= BIT(0xb) | BIT(0xd);
@@ -119,7 +112,6 @@ static void basic_leaves(struct vcpu *v, u64 xcr0)
 static void extended_leaves(struct vcpu *v)
 {
 	struct cpuid_table *t = &v->cpuid;
-	u32 n = v->vm->vcpus;
 	struct cpuid_entry h;
 
 	t->ext[0] = host(CPUID_EXT_BASE, 0);
@@ -127,9 +119,7 @@ static void extended_leaves(struct vcpu *v)
 	t->ext[0].eax = CPUID_EXT_BASE + t->ext_max;
 	t->ext[1] = host(CPUID_EXT_BASE + 1, 0);
 	t->ext[1].ecx &= E1_ECX;
-	t->ext[1].edx &= E1_EDX | (cpu_features.amd ? E1_EDX_COPY : 0);
-	if (cpu_features.amd && n > 1)
-		t->ext[1].ecx |= E1_ECX_CMP_LEGACY;
+	t->ext[1].edx &= E1_EDX;
 	for (u32 i = 2; i <= 6 && i <= t->ext_max; i++)
 		t->ext[i] = host(CPUID_EXT_BASE + i, 0);
 	if (t->ext_max >= 7)
@@ -138,7 +128,6 @@ static void extended_leaves(struct vcpu *v)
 		h = host(CPUID_EXT_BASE + 8, 0);
 		t->ext[8].eax = h.eax & 0xffffU;
 		t->ext[8].ebx = h.ebx & E8_EBX;
-		t->ext[8].ecx = cpu_features.amd ? (n - 1) | id_bits(n) << 12 : 0;
 	}
 }
 
@@ -152,27 +141,10 @@ static void sev_leaf(struct cpuid_table *t)
 	t->ext[0x1f].ebx = sev_facts.c_bit | sev_facts.reduction << 6;
 }
 
-/* Leaves answered by subleaf: caches on Intel, XSAVE areas. */
-static void add_subleaf(struct cpuid_table *t, u32 leaf, u32 subleaf, struct cpuid_entry e)
+void cpuid_add_subleaf(struct cpuid_table *t, u32 leaf, u32 subleaf, struct cpuid_entry e)
 {
 	if (t->subleaves < CPUID_SUBLEAVES)
 		t->sub[t->subleaves++] = (struct cpuid_subleaf){ leaf, subleaf, e };
-}
-
-static void cache_subleaves(struct vcpu *v)
-{
-	for (u32 i = 0; i < 5; i++) {
-		struct cpuid_entry e = host(4, i);
-
-		if ((e.eax & 0x1f) == 0)
-			break;
-		/* Caches below level 3 belong to one vCPU, the others to all. */
-		e.eax &= 0x3fff;
-		if ((e.eax >> 5 & 7) >= 3)
-			e.eax |= (v->vm->vcpus - 1) << 14;
-		e.eax |= (v->vm->vcpus - 1) << 26;
-		add_subleaf(&v->cpuid, 4, i, e);
-	}
 }
 
 /* Subleaf 0's EBX is the size for the current XCR0: filled in when asked. */
@@ -192,11 +164,11 @@ static void xsave_subleaves(struct cpuid_table *t, u64 xcr0)
 		c.ecx &= ~BIT32(0);
 		c.edx = 0;
 		size = MAX(size, c.eax + c.ebx);
-		add_subleaf(t, 0xd, i, c);
+		cpuid_add_subleaf(t, 0xd, i, c);
 	}
 	e.ecx = size;
-	add_subleaf(t, 0xd, 0, e);
-	add_subleaf(t, 0xd, 1, (struct cpuid_entry){ host(0xd, 1).eax & LD_1_EAX, 0, 0, 0 });
+	cpuid_add_subleaf(t, 0xd, 0, e);
+	cpuid_add_subleaf(t, 0xd, 1, (struct cpuid_entry){ host(0xd, 1).eax & LD_1_EAX, 0, 0, 0 });
 }
 
 void cpuid_build(struct vcpu *v)
@@ -209,8 +181,7 @@ void cpuid_build(struct vcpu *v)
 	if (v->vm->es != NULL)
 		sev_leaf(&v->cpuid);
 	pv_cpuid(v->vm, v->cpuid.hv);
-	if (cpu_features.intel)
-		cache_subleaves(v);
+	virt->cpuid(v);
 	xsave_subleaves(&v->cpuid, xcr0);
 }
 
@@ -230,7 +201,7 @@ static void topology(const struct vcpu *v, u32 subleaf, struct cpuid_entry *out)
 		out->ebx = 1;
 		out->ecx |= 1U << 8;
 	} else if (subleaf == 1) {
-		out->eax = id_bits(v->vm->vcpus);
+		out->eax = cpuid_id_bits(v->vm->vcpus);
 		out->ebx = v->vm->vcpus;
 		out->ecx |= 2U << 8;
 	}

@@ -61,4 +61,9 @@ void cpuid_dynamic(struct vcpu *v, u32 leaf, u32 subleaf, struct cpuid_entry *ou
 /* Is this feature bit shown to the guest? reg 0..3 = EAX..EDX of a plain leaf. */
 bool cpuid_has(const struct vcpu *v, u32 leaf, u32 reg, u32 bit);
 
+/* For a backend that completes the table. */
+void cpuid_add_subleaf(struct cpuid_table *t, u32 leaf, u32 subleaf, struct cpuid_entry e);
+/* Bits needed to number n things: the shift that removes a vCPU number from an APIC id. */
+u32 cpuid_id_bits(u32 n);
+
 #endif

@@ -37,49 +37,54 @@ static __handler u32 exit_cpuid(struct vcpu *v)
 	return VRESULT_ADVANCE;
 }
 
-static __handler u32 exit_rdmsr(struct vcpu *v)
+u32 dispatch_rdmsr(struct vcpu *v)
 {
-	u64 value;
+	u64 *value = &v->exit.msr;
 
-	if (msr_read(v, (u32)v->gpr[GPR_RCX], &value) < 0) {
+	if (unlikely(msr_read(v, (u32)v->gpr[GPR_RCX], value) < 0)) {
 		vcpu_inject_gp(v);
 		return VRESULT_RETRY;
 	}
-	v->gpr[GPR_RAX] = (u32)value;
-	v->gpr[GPR_RDX] = value >> 32;
+	v->gpr[GPR_RAX] = (u32)*value;
+	v->gpr[GPR_RDX] = *value >> 32;
 	return VRESULT_ADVANCE;
 }
 
-static __handler u32 exit_wrmsr(struct vcpu *v)
+u32 dispatch_wrmsr(struct vcpu *v)
 {
 	u64 value = v->gpr[GPR_RDX] << 32 | (u32)v->gpr[GPR_RAX];
 
-	if (msr_write(v, (u32)v->gpr[GPR_RCX], value) < 0) {
+	if (unlikely(msr_write(v, (u32)v->gpr[GPR_RCX], value) < 0)) {
 		vcpu_inject_gp(v);
 		return VRESULT_RETRY;
 	}
 	return VRESULT_ADVANCE;
 }
 
-static __handler u32 exit_io(struct vcpu *v)
+u32 dispatch_io(struct vcpu *v)
 {
 	const struct vexit_io *io = &v->exit.io;
 	u64 *rax = &v->gpr[GPR_RAX];
-	u64 mask = io->size == 4 ? 0xffffffffUL : io->size == 2 ? 0xffffUL : 0xffUL;
+	u32 value;
 
 	if (unlikely(io->string))
 		return emulate_string_io(v);
-	if (!io->in)
-		port_write(v, io->port, io->size, (u32)(*rax & mask));
-	else if (io->size == 4)
-		*rax = port_read(v, io->port, 4); /* 32-bit results clear the upper half */
+	if (!io->in) {
+		port_write(v, io->port, io->size, (u32)*rax);
+		return VRESULT_ADVANCE;
+	}
+	value = port_read(v, io->port, io->size);
+	if (io->size == 4)
+		*rax = value; /* 32-bit results clear the upper half */
+	else if (io->size == 2)
+		*rax = (*rax & ~0xffffUL) | (u16)value;
 	else
-		*rax = (*rax & ~mask) | (port_read(v, io->port, io->size) & mask);
+		*rax = (*rax & ~0xffUL) | (u8)value;
 	return VRESULT_ADVANCE;
 }
 
 /* Nobody answers an instruction fetch from the bus: it reads all ones, which is no instruction. */
-static __handler u32 exit_mmio(struct vcpu *v)
+u32 dispatch_mmio(struct vcpu *v)
 {
 	if (unlikely(v->exit.mmio.access & VACCESS_EXEC)) {
 		vcpu_inject_ud(v);
@@ -117,7 +122,7 @@ static __handler u32 exit_xsetbv(struct vcpu *v)
 	return VRESULT_ADVANCE;
 }
 
-static __handler u32 exit_hlt(struct vcpu *v)
+u32 dispatch_hlt(struct vcpu *v)
 {
 	u64 rflags = 0;
 
@@ -176,15 +181,15 @@ static u32 dispatch(struct vcpu *v)
 	case VEXIT_HYPERCALL:
 		return hypercall(v);
 	case VEXIT_RDMSR:
-		return exit_rdmsr(v);
+		return dispatch_rdmsr(v);
 	case VEXIT_WRMSR:
-		return exit_wrmsr(v);
+		return dispatch_wrmsr(v);
 	case VEXIT_IO:
-		return exit_io(v);
+		return dispatch_io(v);
 	case VEXIT_MMIO:
-		return exit_mmio(v);
+		return dispatch_mmio(v);
 	case VEXIT_HLT:
-		return exit_hlt(v);
+		return dispatch_hlt(v);
 	case VEXIT_PAUSE:
 		return exit_pause(v);
 	case VEXIT_XSETBV:

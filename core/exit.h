@@ -75,6 +75,7 @@ struct vexit {
 	u32 insn_len; /* length of the exiting instruction; 0: not known, backend finds out on advance */
 	union {
 		struct vexit_io io;
+		u64 msr; /* the value read, on its way to the registers */
 		struct vexit_mmio mmio;
 		struct vexit_exception exc;
 		struct vexit_fatal fatal;

@@ -72,6 +72,10 @@ void vdev_kick(struct vdev_host *h, u32 vcpu, u32 what, u32 arg)
 
 	if (v == NULL)
 		return;
+	if (likely(what == VDEV_KICK_IRQ)) {
+		vcpu_hazard(v, HAZ_IRQ);
+		return;
+	}
 	if ((what & VDEV_KICK_IRQ) != 0)
 		bits |= HAZ_IRQ;
 	if ((what & VDEV_KICK_INIT) != 0)

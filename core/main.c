@@ -4,7 +4,7 @@
 #include "arch/x86/lapic.h"
 #include "arch/x86/paging.h"
 #include "arch/x86/percpu.h"
-#include "arch/x86/selftest.h"
+#include "selftest/selftest.h"
 #include "arch/x86/smp.h"
 #include "arch/x86/tsc.h"
 #include "core/errno.h"

@@ -22,7 +22,7 @@ static u32 lapic_read_reg(struct vcpu *v, u32 offset, u32 size)
 	return vlapic_mmio_read(&v->lapic, offset, size);
 }
 
-static void lapic_write_reg(struct vcpu *v, u32 offset, u32 size, u32 value)
+static __attribute__((noinline)) void lapic_write_reg(struct vcpu *v, u32 offset, u32 size, u32 value)
 {
 	if (unlikely(v->pv.eoi_armed))
 		pv_eoi_settle(v);
@@ -40,10 +40,14 @@ u64 mmio_read(struct vcpu *v, gpa_t gpa, u32 size)
 
 void mmio_write(struct vcpu *v, gpa_t gpa, u32 size, u64 value)
 {
-	if (is_lapic(v, gpa))
-		lapic_write_reg(v, (u32)(gpa & ~PAGE_MASK), size, (u32)value);
-	else
+	u32 offset = (u32)(gpa & ~PAGE_MASK);
+
+	if (unlikely(!is_lapic(v, gpa)))
 		vdev_bus_mmio_write(&v->vm->platform.bus, gpa, size, value);
+	else if (unlikely(offset == APIC_TPR || v->pv.eoi_armed))
+		lapic_write_reg(v, offset, size, (u32)value);
+	else
+		vlapic_mmio_write(&v->lapic, offset, size, (u32)value);
 }
 
 u32 port_read(struct vcpu *v, u16 port, u32 size)

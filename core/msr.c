@@ -8,27 +8,10 @@
 #include "core/vm.h"
 
 /*
- * Registers that every guest has. The vendors' own ones below have no effect
- * and read as a machine has them that uses no such feature: Linux and firmware
- * touch them by family and model, without asking CPUID.
+ * Registers that every guest has; those of one vendor are the backend's.
  */
-#define MSR_AMD_PSTATE_LIMIT 0xc0010061U
-#define MSR_AMD_SMM_BASE 0xc0010111U
-#define MSR_AMD_SMM_ADDR 0xc0010112U
-#define MSR_AMD_SMM_MASK 0xc0010113U
-#define MSR_AMD_LS_CFG 0xc0011020U
-#define MSR_AMD_BU_CFG2 0xc001102aU
-#define MSR_AMD_DC_CFG 0xc0011022U
-#define MSR_AMD_BU_CFG 0xc0011023U
-#define MSR_AMD_INT_PENDING 0xc0010055U
-#define MSR_AMD_NB_CFG 0xc001001fU
-#define MSR_AMD_IGNNE 0xc0010115U
-#define NB_CFG_CF8_EXT BIT(46) /* extended configuration space by port 0xCF8 */
-#define DE_CFG_LFENCE_SERIALIZE BIT(1)
 #define HWCR_TSC_FREQ_SEL BIT(24)
-#define HWCR_WRITABLE (BIT(3) | BIT(6) | BIT(8) | BIT(18) | BIT(24) | BIT(27))
 #define MTRR_DEF_TYPE_BITS 0xcffUL
-#define MISC_ENABLE_FIXED (BIT(0) | BIT(11) | BIT(12)) /* fast strings; no BTS, no PEBS */
 
 static bool memory_type_valid(u64 t)
 {
@@ -112,105 +95,11 @@ static bool mtrr_valid(const struct vcpu *v, u32 msr, u64 value)
 	return (value & ~(address & (PAGE_MASK | 0xff))) == 0 && memory_type_valid(value & 0xff);
 }
 
-/* --- AMD's own ------------------------------------------------------------------------------- */
-
-static int amd_read(struct vcpu *v, u32 msr, u64 *value)
-{
-	*value = 0;
-	switch (msr) {
-	case MSR_HWCR:
-		*value = v->vm->msrs->hwcr;
-		return 0;
-	case MSR_DE_CFG:
-		*value = DE_CFG_LFENCE_SERIALIZE;
-		return 0;
-	case MSR_SYSCFG:
-	case MSR_TOP_MEM:
-	case MSR_TOP_MEM2:
-	case MSR_VM_CR:
-	case MSR_AMD_SMM_BASE:
-	case MSR_AMD_SMM_ADDR:
-	case MSR_AMD_SMM_MASK:
-	case MSR_AMD_LS_CFG:
-	case MSR_AMD_DC_CFG:
-	case MSR_AMD_BU_CFG:
-	case MSR_AMD_BU_CFG2:
-	case MSR_AMD_INT_PENDING:
-	case MSR_AMD_NB_CFG:
-		if (msr == MSR_VM_CR)
-			*value = VM_CR_LOCK | VM_CR_SVMDIS;
-		return 0;
-	default:
-		return -EINVAL;
-	}
-}
-
-static int amd_write(struct vcpu *v, u32 msr, u64 value)
-{
-	switch (msr) {
-	case MSR_HWCR:
-		if ((value & ~HWCR_WRITABLE) != 0)
-			return -EINVAL;
-		v->vm->msrs->hwcr = value;
-		return 0;
-	case MSR_DE_CFG:
-		return (value & ~DE_CFG_LFENCE_SERIALIZE) != 0 ? -EINVAL : 0;
-	case MSR_BIOS_SIGN_ID:
-	case MSR_AMD_LS_CFG:
-	case MSR_AMD_DC_CFG:
-	case MSR_AMD_BU_CFG:
-	case MSR_AMD_BU_CFG2:
-	case MSR_AMD_INT_PENDING:
-		return value == 0 ? 0 : -EINVAL;
-	case MSR_AMD_NB_CFG: /* Linux sets this bit on every family, with or without a PCI bus */
-		return (value & ~NB_CFG_CF8_EXT) == 0 ? 0 : -EINVAL;
-	default:
-		return -EINVAL;
-	}
-}
-
-/* --- Intel's own ----------------------------------------------------------------------------- */
-
-static int intel_read(struct vcpu *v, u32 msr, u64 *value)
-{
-	*value = 0;
-	switch (msr) {
-	case MSR_MISC_ENABLE:
-		*value = v->vm->msrs->misc_enable;
-		return 0;
-	case MSR_FEATURE_CONTROL:
-		*value = BIT(0); /* locked, VMX off */
-		return 0;
-	case MSR_PLATFORM_ID:
-		return 0;
-	default:
-		return -EINVAL;
-	}
-}
-
-static int intel_write(struct vcpu *v, u32 msr, u64 value)
-{
-	switch (msr) {
-	case MSR_MISC_ENABLE:
-		v->vm->msrs->misc_enable = value | MISC_ENABLE_FIXED;
-		return 0;
-	case MSR_BIOS_SIGN_ID:
-		return 0;
-	default:
-		return -EINVAL;
-	}
-}
-
 /* --- the rest -------------------------------------------------------------------------------- */
-
-static bool is_lapic_msr(u32 msr)
-{
-	return msr == MSR_APIC_BASE || msr == MSR_TSC_DEADLINE ||
-	       (msr >= MSR_X2APIC_FIRST && msr <= MSR_X2APIC_LAST);
-}
 
 #define X2APIC_TPR 0x808U
 #define X2APIC_PPR 0x80aU
+#define X2APIC_EOI 0x80bU
 
 static int lapic_read_msr(struct vcpu *v, u32 msr, u64 *value)
 {
@@ -302,13 +191,11 @@ static s32 switched_reg(u32 msr)
 #define MSR_MCI_FIRST 0x400U
 #define MSR_MCI_LAST 0x47fU
 
-int msr_read(struct vcpu *v, u32 msr, u64 *value)
+static __attribute__((noinline)) int read_other(struct vcpu *v, u32 msr, u64 *value)
 {
 	const u64 *slot = mtrr_slot(v->vm->msrs, msr);
 	s32 reg;
 
-	if (is_lapic_msr(msr))
-		return lapic_read_msr(v, msr, value);
 	if (slot != NULL) {
 		*value = *slot;
 		return 0;
@@ -323,9 +210,6 @@ int msr_read(struct vcpu *v, u32 msr, u64 *value)
 	case MSR_TSC_AUX:
 		*value = v->msr_tsc_aux;
 		return cpuid_has(v, CPUID_EXT_BASE + 1, 3, 27) ? 0 : -EINVAL;
-	case MSR_MTRRCAP: /* fixed ranges and write combining offered */
-		*value = MTRR_VARIABLE | BIT(8) | BIT(10);
-		return 0;
 	case MSR_MCG_CAP: /* no banks */
 	case MSR_MCG_CTL:
 		*value = 0;
@@ -333,17 +217,34 @@ int msr_read(struct vcpu *v, u32 msr, u64 *value)
 	case MSR_MCG_STATUS:
 		*value = v->vm->msrs->mcg_status;
 		return 0;
-	case MSR_BIOS_SIGN_ID:
-		*value = cpu_features.intel ? BIT(32) : 1;
-		return 0;
 	default:
 		if (pv_is_msr(msr))
 			return pv_msr_read(v, msr, value);
-		return cpu_features.amd ? amd_read(v, msr, value) : intel_read(v, msr, value);
+		return virt->msr_read(v, msr, value);
 	}
 }
 
-static int write_other(struct vcpu *v, u32 msr, u64 value)
+/* Those that are asked for often; read_other() knows the rest. */
+int msr_read(struct vcpu *v, u32 msr, u64 *value)
+{
+	switch (msr) {
+	case MSR_X2APIC_FIRST ... MSR_X2APIC_LAST:
+	case MSR_TSC_DEADLINE:
+		return lapic_read_msr(v, msr, value);
+	case MSR_APIC_BASE:
+		*value = v->lapic.base_msr;
+		return 0;
+	case MSR_EFER:
+		return virt->get_reg(v, VREG_EFER, value);
+	case MSR_MTRRCAP: /* fixed ranges and write combining offered */
+		*value = MTRR_VARIABLE | BIT(8) | BIT(10);
+		return 0;
+	default:
+		return read_other(v, msr, value);
+	}
+}
+
+static int write_unswitched(struct vcpu *v, u32 msr, u64 value)
 {
 	switch (msr) {
 	case MSR_TSC:
@@ -366,17 +267,15 @@ static int write_other(struct vcpu *v, u32 msr, u64 value)
 	default:
 		if (pv_is_msr(msr))
 			return pv_msr_write(v, msr, value);
-		return cpu_features.amd ? amd_write(v, msr, value) : intel_write(v, msr, value);
+		return virt->msr_write(v, msr, value);
 	}
 }
 
-int msr_write(struct vcpu *v, u32 msr, u64 value)
+static __attribute__((noinline)) int write_other(struct vcpu *v, u32 msr, u64 value)
 {
 	u64 *slot = mtrr_slot(v->vm->msrs, msr);
 	s32 reg;
 
-	if (is_lapic_msr(msr))
-		return lapic_write_msr(v, msr, value);
 	if (slot != NULL) {
 		if (!mtrr_valid(v, msr, value))
 			return -EINVAL;
@@ -386,5 +285,15 @@ int msr_write(struct vcpu *v, u32 msr, u64 value)
 	reg = switched_reg(msr);
 	if (reg >= 0 && reg <= VREG_SYSENTER_EIP && reg >= VREG_STAR)
 		return virt->set_reg(v, (enum vreg)reg, value);
+	return write_unswitched(v, msr, value);
+}
+
+int msr_write(struct vcpu *v, u32 msr, u64 value)
+{
+	/* One in every interrupt, of which there is nothing to note but that it came. */
+	if (msr == X2APIC_EOI && !v->pv.eoi_armed)
+		return vlapic_msr_write(&v->lapic, msr, value);
+	if ((msr & ~0xffU) == MSR_X2APIC_FIRST || msr == MSR_TSC_DEADLINE || msr == MSR_APIC_BASE)
+		return lapic_write_msr(v, msr, value);
 	return write_other(v, msr, value);
 }

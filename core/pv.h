@@ -94,6 +94,7 @@ struct pv_vcpu {
 /* Part of struct vm. */
 struct pv_vm {
 	u32 features;        /* PV_*; constant after creation */
+	u64 present;         /* bit n: there is a vCPU n; constant after creation */
 	u64 wall;            /* last value of the wall clock's MSR */
 };
 

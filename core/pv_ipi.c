@@ -27,7 +27,7 @@ static inline void interrupt(struct vcpu *v)
 }
 
 /* By the long way: NMIs, and vectors that raise an error. Returns how many took it. */
-static __attribute__((noinline)) u64 send_slowly(struct vcpu *const *first, u64 set, u64 icr)
+static u64 send_slowly(struct vcpu *const *first, u64 set, u64 icr)
 {
 	u64 sent = 0;
 
@@ -39,60 +39,98 @@ static __attribute__((noinline)) u64 send_slowly(struct vcpu *const *first, u64 
 	return sent;
 }
 
-/* The sender pays for each vCPU of the set: this loop's length counts. */
-static inline u64 send_fixed(struct vcpu *const *first, u64 set, u64 icr)
+/*
+ * vcpu_hazard()'s second half, for vCPUs whose hazard is set. One that is seen to
+ * run needs no lock: who lets it go looks at its hazards after that.
+ */
+static void tell(struct vcpu *const *first, u64 set)
 {
-	u64 sent = 0;
+	for (; set != 0; set &= set - 1) {
+		struct vcpu *v = first[__builtin_ctzll(set)];
 
-	while (set != 0) {
-		u64 n = (u64)__builtin_ctzll(set);
-		struct vcpu *v = first[n];
-		int r = vlapic_request(&v->lapic, (u8)icr);
-
-		set &= set - 1;
-		sent++;
-		if (r > 0)
-			interrupt(v);
-		else if (unlikely(r < 0)) /* 0: its first sender has done the rest */
-			sent -= 1 - send_slowly(first, BIT(n), icr);
+		if (!__atomic_load_n(&v->current, __ATOMIC_RELAXED))
+			sched_wake(v);
+		else if (v->cpu != cpu_number())
+			ipi_kick(v->cpu);
 	}
+}
+
+/* What the loop of send_fixed() left: LAPICs in an unusual state, vCPUs that wait for nothing. */
+static __attribute__((noinline)) u64 send_rest(struct vcpu *const *first, u64 odd, u64 idle,
+					       u64 sent, u64 icr)
+{
+	tell(first, idle);
+	for (; odd != 0; odd &= odd - 1)
+		sent -= 1 - send_slowly(first, odd & -odd, icr);
 	return sent;
 }
 
-/* What there is of the 64 vCPUs from `first` on, which is there. */
-static inline u64 existing(const struct vm *vm, u64 set, u64 first)
+/* The lowest member: __builtin_ctzll() is three instructions for the processors that we build for. */
+static inline u64 lowest(u64 set)
 {
-	return vm->vcpus - first < 64 ? set & (BIT(vm->vcpus - first) - 1) : set;
+	u64 n;
+
+	__asm__("bsfq %1, %0" : "=r"(n) : "r"(set) : "cc");
+	return n;
 }
 
-/* Both halves, and what is not a plain interrupt. */
-static __attribute__((noinline)) s64 send_any(const struct vm *vm, u64 low, u64 high, u64 min,
-					       u64 icr, u64 next)
+/*
+ * The sender pays for each vCPU of the set, so the length of this loop counts. It
+ * calls nobody, for then no register needs to be saved.
+ */
+static inline u64 send_fixed(struct vcpu *const *first, u64 set, u64 icr)
 {
-	bool plain = (icr & 0x700) == 0 && (u8)icr >= 16;
-	u64 sent = plain ? send_fixed(&vm->vcpu[min], low, icr) :
-			   send_slowly(&vm->vcpu[min], low, icr);
+	u64 odd = 0, idle = 0, sent = 0;
 
-	if (high == 0 || next >= vm->vcpus)
-		return (s64)sent;
-	high = existing(vm, high, next);
-	sent += plain ? send_fixed(&vm->vcpu[next], high, icr) :
-			send_slowly(&vm->vcpu[next], high, icr);
-	return (s64)sent;
+	for (u64 rest = set; rest != 0; rest &= rest - 1) {
+		u64 n = lowest(rest);
+		struct vcpu *v = first[n];
+		int r = vlapic_request(&v->lapic, (u8)icr);
+
+		sent++;
+		if (unlikely(r < 0))
+			odd |= BIT(n);
+		if (r <= 0) /* requested before: its first sender has done the rest */
+			continue;
+		__atomic_or_fetch(&v->hazards, HAZ_IRQ, __ATOMIC_SEQ_CST);
+		if (__atomic_load_n(&v->queued, __ATOMIC_RELAXED))
+			continue;
+		__asm__ volatile(""); /* a jump that is not taken, not a conditional move that is */
+		idle |= BIT(n);
+	}
+	return likely((odd | idle) == 0) ? sent : send_rest(first, odd, idle, sent, icr);
+}
+
+static u64 send_half(const struct vm *vm, u64 set, u64 first, u64 icr)
+{
+	/* Checked before anything is added to it: nothing overflows. */
+	if (first >= vm->vcpus)
+		return 0;
+	set &= vm->pv.present >> first;
+	return (icr & 0x700) == 0 && (u8)icr >= 16 ? send_fixed(&vm->vcpu[first], set, icr) :
+						     send_slowly(&vm->vcpu[first], set, icr);
 }
 
 /* Fixed interrupts and NMIs only: the others are not for sets of CPUs (SDM vol. 3A, 11.6.1). */
+static __attribute__((noinline)) s64 send_any(const struct vm *vm, u64 low, u64 high, u64 min,
+					       u64 icr, u32 cluster)
+{
+	u64 sent;
+
+	if ((icr & (ICR_LOGICAL | ICR_SHORTHAND | 0x300)) != 0)
+		return -KVM_EINVAL;
+	sent = send_half(vm, low, min, icr);
+	if (min < vm->vcpus)
+		sent += send_half(vm, high, min + cluster, icr);
+	return (s64)sent;
+}
+
 s64 pv_send_ipi(const struct vm *vm, u64 low, u64 high, u64 min, u64 icr, u32 cluster)
 {
-	if (unlikely((icr & (ICR_LOGICAL | ICR_SHORTHAND | 0x300)) != 0))
-		return -KVM_EINVAL;
-	/* Checked here, so that min plus the cluster cannot overflow. */
-	if (unlikely(min >= vm->vcpus))
-		return 0;
-	low = existing(vm, low, min);
-	if (unlikely(high != 0 || (icr & 0x700) != 0 || (u8)icr < 16))
-		return send_any(vm, low, high, min, icr, min + cluster);
-	return (s64)send_fixed(&vm->vcpu[min], low, icr);
+	if (unlikely((icr & (ICR_LOGICAL | ICR_SHORTHAND | 0x700)) != 0 || (u8)icr < 16 ||
+		     high != 0 || min >= VCPU_MAX))
+		return send_any(vm, low, high, min, icr, cluster);
+	return (s64)send_fixed(&vm->vcpu[min], low & vm->pv.present >> min, icr);
 }
 
 void pv_kick(struct vm *vm, u64 apic_id)

@@ -52,7 +52,8 @@ static void push_tail(struct run_queue *q, struct vcpu *v)
 	q->tail = v;
 	v->queued = true;
 	v->pv.wait_start = rdtsc();
-	q->waiting++;
+	/* Before the look at slice_end: see slice_deadline(). */
+	__atomic_store_n(&q->waiting, q->waiting + 1, __ATOMIC_SEQ_CST);
 }
 
 static struct vcpu *pop_head(struct run_queue *q)
@@ -109,7 +110,7 @@ void sched_wake(struct vcpu *v)
 		kick = true;
 	} else if (!v->queued && v->state != VCPU_OFF) {
 		push_tail(q, v);
-		kick = q->idle || q->slice_end == 0;
+		kick = q->idle || __atomic_load_n(&q->slice_end, __ATOMIC_SEQ_CST) == 0;
 		if (v->cpu == cpu_number() && q->current != NULL && q->slice_end == 0)
 			timer_update();
 	}
@@ -239,6 +240,11 @@ static bool notified(struct run_queue *q)
 	return __atomic_load_n(&q->notified, __ATOMIC_SEQ_CST);
 }
 
+static bool others_wait(const struct run_queue *q)
+{
+	return __atomic_load_n(&q->waiting, __ATOMIC_SEQ_CST) != 0;
+}
+
 /* When the scheduler wants the CPU back from its current vCPU, 0 for never. Interrupts off. */
 static u64 slice_deadline(struct run_queue *q)
 {
@@ -246,9 +252,15 @@ static u64 slice_deadline(struct run_queue *q)
 
 	if (q->current == NULL)
 		return 0;
-	if (q->waiting == 0 && !noticed)
-		q->slice_end = 0;
-	else if (q->slice_end == 0)
+	if (!others_wait(q) && !noticed) {
+		if (q->slice_end == 0)
+			return 0;
+		/* Ended before the look that counts: who comes after it sees that and kicks. */
+		__atomic_store_n(&q->slice_end, 0, __ATOMIC_SEQ_CST);
+		if (!others_wait(q))
+			return 0;
+	}
+	if (q->slice_end == 0)
 		q->slice_end = rdtsc() + (noticed ? SCHED_NOTIFIED_US : SCHED_SLICE_US) * tsc_khz / 1000;
 	return q->slice_end;
 }

@@ -33,14 +33,6 @@ static const char *vcpu_state_name(const struct vcpu *v)
 
 /* ---- finding ---- */
 
-static const struct vm_config *find_config(const char *name)
-{
-	for (u32 i = 0; i < config.vms; i++)
-		if (!strcmp(config.vm[i].name, name))
-			return &config.vm[i];
-	return NULL;
-}
-
 /* NULL after saying that there is none. */
 static struct vm *need_vm(const char *name)
 {
@@ -48,7 +40,7 @@ static struct vm *need_vm(const char *name)
 
 	if (!vm)
 		log_printf("%s: no such VM%s\n", name,
-			   find_config(name) ? " yet; vm start creates it" : "; try vm list");
+			   config_find(name) ? " yet; vm start creates it" : "; try vm list");
 	return vm;
 }
 
@@ -107,7 +99,7 @@ static int vm_start_command(int argc, char **argv)
 	if (argc != 3)
 		return -EINVAL;
 	vm = vm_find(argv[2]);
-	c = find_config(argv[2]);
+	c = config_find(argv[2]);
 	if (!vm && !c) {
 		log_printf("%s: no such VM; try vm list\n", argv[2]);
 		return -ENOENT;
@@ -476,60 +468,3 @@ SHELL_COMMAND(vm, vm_command,
 	      "                  stats [NAME] | timing on|off | nmi NAME [VCPU]\n"
 	      "                  regs NAME [VCPU] | peek NAME ADDRESS [LENGTH]",
 	      "virtual machines");
-
-/* ---- stress ---- */
-
-#define STRESS_RUN_US 20000
-
-static int stress_rounds(const struct vm_config *c, u64 rounds, bool run)
-{
-	struct vm *vm;
-	int error = 0;
-
-	for (u64 i = 0; i < rounds && !error; i++) {
-		error = vm_create(c, &vm);
-		if (error) {
-			log_printf("round %lu: vm_create: error %d\n", (unsigned long)i, -error);
-			break;
-		}
-		if (run)
-			error = vm_start(vm);
-		if (run && !error)
-			delay_us(STRESS_RUN_US);
-		if (error)
-			log_printf("round %lu: vm_start: error %d\n", (unsigned long)i, -error);
-		vm_destroy(vm);
-	}
-	return error;
-}
-
-static int stress_command(int argc, char **argv)
-{
-	const struct vm_config *c = argc > 3 ? find_config(argv[3]) : NULL;
-	u64 rounds, before, after;
-	u32 level = log_level;
-	int error;
-	bool run;
-
-	if (argc != 4 || !shell_number(argv[2], &rounds) || rounds < 1 || rounds > 100000)
-		return -EINVAL;
-	run = !strcmp(argv[1], "start");
-	if (!run && strcmp(argv[1], "create"))
-		return -EINVAL;
-	if (!c || !c->valid || vm_find(argv[3])) {
-		log_printf("%s: needs a valid VM of the configuration that does not exist now; "
-			   "vm destroy it first\n", argv[3]);
-		return -ENOENT;
-	}
-	before = pmm_free_count();
-	log_level = MIN(level, LOG_WARN); /* the ring still gets every line */
-	error = stress_rounds(c, rounds, run);
-	log_level = level;
-	after = pmm_free_count();
-	log_printf("stress: %lu rounds, free frames before %lu, after %lu: %s\n",
-		   (unsigned long)rounds, (unsigned long)before, (unsigned long)after,
-		   error ? "FAILED" : before == after ? "equal" : "LOST");
-	return error == -EINVAL ? -EPROTO : error;
-}
-SHELL_COMMAND(stress, stress_command, "create|start ROUNDS NAME",
-	      "creates (and runs shortly) and destroys a VM again and again, counts free memory");

@@ -8,6 +8,7 @@
 #include "core/log.h"
 #include "core/main.h"
 #include "core/sched.h"
+#include "core/string.h"
 #include "core/unit.h"
 #include "core/vm.h"
 #include "drivers/console.h"
@@ -17,6 +18,14 @@
 #define CONFIG_FILE "ravelin.conf"
 
 struct config config;
+
+const struct vm_config *config_find(const char *name)
+{
+	for (u32 i = 0; i < config.vms; i++)
+		if (!strcmp(config.vm[i].name, name))
+			return &config.vm[i];
+	return NULL;
+}
 
 static void read_config(const struct boot_info *bi)
 {

@@ -19,7 +19,7 @@ enum trace_kind {
 	TRACE_SCHED,  /* a: enum vcpu_state */
 	TRACE_VM,     /* a: enum vm_state */
 	TRACE_ES_TRAP, /* write trap of an SEV-ES guest. a: exit code, b: new value */
-	TRACE_VMGEXIT,  /* code, a, b: SW_EXITCODE, SW_EXITINFO1 and 2; result: the answer's class and error */
+	TRACE_VMGEXIT,  /* code, a, b: SW_EXITCODE, SW_EXITINFO1 and 2; result: class and error */
 	TRACE_GHCB_MSR, /* code: the request's, a: request, b: answer */
 	TRACE_KINDS
 };

@@ -53,7 +53,6 @@ void vcpu_power_on(struct vcpu *v)
 	v->tsc_offset = 0 - v->vm->tsc_base;
 	v->msr_tsc_aux = 0;
 	pv_reset(v);
-	vlapic_reset(&v->lapic, false);
 	virt->vcpu_reset(v, false);
 	(void)virt->set_reg(v, VREG_TSC_OFFSET, v->tsc_offset);
 }

@@ -219,6 +219,7 @@ int vm_create(const struct vm_config *cfg, struct vm **out)
 	vm->vcpus = cfg->cpus;
 	vm->tsc_base = rdtsc();
 	vm->pv.features = cfg->pv;
+	vm->pv.present = ~0UL >> (64 - cfg->cpus);
 	vms[slot] = vm;
 	err = build(vm);
 	if (err < 0)
@@ -291,13 +292,24 @@ void vm_free_rom(struct vm *vm)
 
 /* --- power ---------------------------------------------------------------------------------------- */
 
+/* Devices' locks are taken with interrupts off: a timer's callback takes them, too. */
+static void reset_devices(struct vm *vm)
+{
+	u64 flags = irq_save();
+
+	vplatform_reset(&vm->platform);
+	for (u32 i = 0; i < vm->vcpus; i++)
+		vlapic_reset(&vm->vcpu[i]->lapic, false);
+	irq_restore(flags);
+}
+
 static int load(struct vm *vm)
 {
 	struct guest_entry entry = { .mode = GUEST_REAL };
 	int err;
 
 	vm_msrs_reset(vm->msrs, vm->config->firmware[0] == '\0');
-	vplatform_reset(&vm->platform);
+	reset_devices(vm);
 	for (u32 i = 0; i < vm->vcpus; i++)
 		vcpu_power_on(vm->vcpu[i]);
 	if (vm->es != NULL)
@@ -334,9 +346,7 @@ int vm_stop(struct vm *vm)
 		return -EINVAL;
 	for (u32 i = 0; i < vm->vcpus; i++)
 		sched_remove(vm->vcpu[i]);
-	vplatform_reset(&vm->platform);
-	for (u32 i = 0; i < vm->vcpus; i++)
-		vlapic_reset(&vm->vcpu[i]->lapic, false);
+	reset_devices(vm);
 	(void)es_stop(vm);
 	vm->state = VM_OFF;
 	trace_event(vm->id, 0, TRACE_VM, vm->state, 0);

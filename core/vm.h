@@ -144,6 +144,13 @@ struct vm {
  * v->exit describes it. Returns VRESULT_*. Never blocks, never allocates.
  */
 u32 vcpu_dispatch(struct vcpu *v);
+/* What it calls for the most frequent kinds, for a backend that knows the kind. Only while
+ * trace_flags is 0: nothing is measured here. */
+u32 dispatch_rdmsr(struct vcpu *v);
+u32 dispatch_wrmsr(struct vcpu *v);
+u32 dispatch_io(struct vcpu *v);
+u32 dispatch_mmio(struct vcpu *v);
+u32 dispatch_hlt(struct vcpu *v);
 
 /*
  * Called by the backend's loop before entry when v->hazards has a HAZ_LEAVE

@@ -3,6 +3,7 @@
 #include "core/string.h"
 #include "guest-pv/loader/abi.h"
 #include "sev/es.h"
+#include "sev/es_hooks.h"
 #include "sev/launch.h"
 #include "sev/sha256.h"
 
@@ -85,9 +86,14 @@ static void write_info(struct loader *l, const struct ldr_header *h,
 	loader_zero(l, h->info, PAGE_SIZE);
 	loader_write(l, h->info, &info, sizeof(info));
 	for (u32 i = 0; i < LDR_PARTS; i++) {
-		const void *data[LDR_PARTS] = { l->kernel.data, l->initrd.data, cmdline };
+		const u8 *data[LDR_PARTS] = { l->kernel.data, l->initrd.data, (const u8 *)cmdline };
 
 		loader_write(l, info.part[i].gpa, data[i], info.part[i].size);
+		if (es_hook(ES_HOOK_KERNEL_BYTE + i)) {
+			u8 other = data[i][0] ^ 1;
+
+			loader_write(l, info.part[i].gpa, &other, 1);
+		}
 	}
 }
 

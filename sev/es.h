@@ -44,7 +44,7 @@ struct es_vcpu {
 	u64 events[ES_EVENTS]; /* GHCB events and MSR requests by kind, for `vm stats` */
 
 	/* sev/ghcb*.c */
-	gpa_t page_gpa;    /* the GHCB used last, 0: none, */
+	gpa_t page_gpa;    /* the GHCB used last, ~0: none, */
 	struct ghcb *page; /* and where it is: guest RAM never moves */
 	u64 dr7;           /* as the guest says; no use is made of it */
 };

@@ -27,6 +27,9 @@ enum es_hook {
 	ES_HOOK_NO_FINISH,     /* runs without LAUNCH_FINISH */
 	ES_HOOK_SWAP_PAGES,    /* two pages of the guest change places after the launch */
 	ES_HOOK_VERSION3,      /* offers GHCB version 3 at least */
+	ES_HOOK_KERNEL_BYTE,   /* direct launch: one byte differs after its hash was taken */
+	ES_HOOK_INITRD_BYTE,
+	ES_HOOK_CMDLINE_BYTE,
 	ES_HOOK_CHECK,         /* none: the registers are looked at with each of them */
 	ES_HOOKS
 };

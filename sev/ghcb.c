@@ -15,7 +15,7 @@
  * for core's handlers, which do not know where a guest keeps its registers.
  */
 
-/* --- from core ---------------------------------------------------------------------------------- */
+/* --- from core ---------------------------------------------------------------------------- */
 
 u32 ghcb_dispatch(struct vcpu *v, u32 kind)
 {
@@ -52,7 +52,7 @@ u32 ghcb_terminate(struct vcpu *v, u32 set, u32 reason)
 	return VRESULT_LEAVE;
 }
 
-/* --- events ------------------------------------------------------------------------------------- */
+/* --- events ------------------------------------------------------------------------------- */
 
 static u32 serve_cpuid(struct vcpu *v, struct ghcb_call *c)
 {
@@ -201,7 +201,7 @@ static u32 serve_unknown(struct vcpu *v, struct ghcb_call *c)
 	return ghcb_refuse(c, GHCB_ERR_EVENT);
 }
 
-/* --- the table ---------------------------------------------------------------------------------- */
+/* --- the table ---------------------------------------------------------------------------- */
 
 /*
  * Fields of an event, each a bit: those of the bitmap's second word moved down,
@@ -291,7 +291,7 @@ static u32 kind_of(const struct ghcb *g)
 }
 _Static_assert(GHCB_IN == GHCB_OUT + 1 && GHCB_INS == GHCB_OUTS + 1, "IN follows OUT");
 
-/* --- the page ----------------------------------------------------------------------------------- */
+/* --- the page ----------------------------------------------------------------------------- */
 
 /*
  * Fields that no event looks at are left out: the whole page would cost more
@@ -399,6 +399,9 @@ static __attribute__((noinline)) u32 no_page(struct vcpu *v, gpa_t gpa)
 	return VRESULT_RETRY;
 }
 
+/* es->page_gpa when no page was used: no page is there. */
+#define NO_PAGE (~0UL)
+
 /* NULL: not RAM. Page 0 is "not set". */
 static struct ghcb *page_at(struct vcpu *v, gpa_t gpa)
 {
@@ -406,7 +409,7 @@ static struct ghcb *page_at(struct vcpu *v, gpa_t gpa)
 	size_t len = PAGE_SIZE;
 	struct ghcb *page;
 
-	if (likely(gpa == es->page_gpa && gpa != 0))
+	if (likely(gpa == es->page_gpa))
 		return es->page;
 	if (gpa == 0)
 		return NULL;
@@ -463,31 +466,9 @@ static __attribute__((noinline)) u32 page_request(struct vcpu *v, gpa_t gpa)
 	return result & VRESULT_LEAVE;
 }
 
-/*
- * The most frequent request in a few instructions: a CPUID leaf whose answer is
- * in core's table, with nothing wrong about it. Each field is read once here,
- * too; when this is not such a request, nothing has been done, and the copy is
- * the first that counts.
- */
-static inline bool cpuid_fast(struct vcpu *v, gpa_t gpa)
+static inline u32 answer_cpuid(struct vcpu *v, volatile struct ghcb *g, const struct cpuid_entry *e)
 {
-	struct es_vcpu *es = v->es;
-	volatile struct ghcb *g = es->page;
-	const u64 need1 = (u64)(EVENT | RCX) << SHIFT;
-	const struct cpuid_entry *e;
-	u32 version;
-
-	if (unlikely(gpa != es->page_gpa || gpa == 0 || trace_flags != 0))
-		return false;
-	if (g->sw_exitcode != rows[GHCB_CPUID].code || (need1 & ~g->valid_bitmap[1]) != 0 ||
-	    (g->valid_bitmap[0] & GHCB_V0(rax)) == 0)
-		return false;
-	version = g->protocol_version;
-	e = cpuid_static(&v->cpuid, (u32)g->rax);
-	if (unlikely(e == NULL || g->ghcb_usage != 0 || version > GHCB_VERSION_MAX))
-		return false;
-	es->version = version;
-	es->events[GHCB_CPUID]++;
+	v->es->events[GHCB_CPUID]++;
 	v->exits[VEXIT_CPUID]++;
 	g->rax = e->eax;
 	g->rbx = e->ebx;
@@ -497,20 +478,59 @@ static inline bool cpuid_fast(struct vcpu *v, gpa_t gpa)
 	g->sw_exitinfo2 = 0;
 	g->valid_bitmap[0] = GHCB_V0(rax);
 	g->valid_bitmap[1] = (u64)(RBX | RCX | RDX) << SHIFT | INFO;
+	return VRESULT_RETRY;
+}
+
+/* Leaves that are not in the table; 0xD needs another field. */
+static __attribute__((noinline)) u32 cpuid_computed(struct vcpu *v, u32 leaf)
+{
+	volatile struct ghcb *g = v->es->page;
+	struct cpuid_entry e;
+
+	if (leaf == LEAF_XSAVE)
+		return page_request(v, v->es->page_gpa);
+	cpuid_dynamic(v, leaf, (u32)g->rcx, &e);
+	return answer_cpuid(v, g, &e);
+}
+
+/*
+ * The most frequent request in a few instructions: CPUID with nothing wrong about
+ * it. Each field is read once here, too; when this is not such a request, nothing
+ * has been done, and the copy is the first that counts.
+ */
+static inline bool plain_cpuid(struct es_vcpu *es, gpa_t gpa)
+{
+	const volatile struct ghcb *g = es->page;
+	const u64 need1 = (u64)(EVENT | RCX) << SHIFT;
+	u32 version;
+
+	if (unlikely(gpa != es->page_gpa || trace_flags != 0))
+		return false;
+	if (g->sw_exitcode != rows[GHCB_CPUID].code || (need1 & ~g->valid_bitmap[1]) != 0 ||
+	    (g->valid_bitmap[0] & GHCB_V0(rax)) == 0)
+		return false;
+	version = g->protocol_version;
+	if (unlikely(g->ghcb_usage != 0 || version > GHCB_VERSION_MAX))
+		return false;
+	es->version = version;
 	return true;
 }
 
-/* --- the interface ------------------------------------------------------------------------------ */
+/* --- the interface ------------------------------------------------------------------------ */
 
 u32 ghcb_vmgexit(struct vcpu *v)
 {
 	u64 msr = *v->es->ghcb_msr;
+	const struct cpuid_entry *e;
+	u32 leaf;
 
 	if (unlikely((msr & ~PAGE_MASK) != 0))
 		return ghcb_msr_request(v, msr);
-	if (likely(cpuid_fast(v, msr)))
-		return VRESULT_RETRY;
-	return page_request(v, msr);
+	if (!plain_cpuid(v->es, msr))
+		return page_request(v, msr);
+	leaf = (u32)((volatile struct ghcb *)v->es->page)->rax;
+	e = cpuid_static(&v->cpuid, leaf);
+	return likely(e != NULL) ? answer_cpuid(v, v->es->page, e) : cpuid_computed(v, leaf);
 }
 
 void ghcb_reset(struct vcpu *v)
@@ -520,7 +540,7 @@ void ghcb_reset(struct vcpu *v)
 	es->hold = ES_HOLD_NONE;
 	es->wake = 0;
 	es->version = 0;
-	es->page_gpa = 0;
+	es->page_gpa = NO_PAGE;
 	es->page = NULL;
 	es->dr7 = 0x400; /* APM vol. 2, table 14-1 */
 	es->nmi_masked = false;

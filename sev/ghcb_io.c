@@ -15,7 +15,7 @@
 #define BUFFER_OFFSET offsetof(struct ghcb, shared_buffer)
 _Static_assert(GHCB_BUFFER_SIZE % 8 == 0, "no element of a string lies across two pieces");
 
-/* --- scratch ------------------------------------------------------------------------------------ */
+/* --- scratch ------------------------------------------------------------------------------ */
 
 static bool all_ram(struct vm *vm, gpa_t gpa, size_t len)
 {
@@ -32,15 +32,14 @@ static bool all_ram(struct vm *vm, gpa_t gpa, size_t len)
 
 /*
  * May the len bytes at SW_SCRATCH be used? In the GHCB's own page the shared
- * buffer alone is for data, with either version.
+ * buffer alone is for data, with either version. No RAM is at an address with the
+ * C-bit. len is at most SCRATCH_MAX.
  */
 static bool scratch_valid(struct vcpu *v, const struct ghcb_call *c, u64 len)
 {
 	gpa_t gpa = c->copy->sw_scratch;
 	u64 offset = gpa - c->gpa - BUFFER_OFFSET;
 
-	if (len > SCRATCH_MAX || !ghcb_gpa_valid(gpa))
-		return false;
 	if (offset <= GHCB_BUFFER_SIZE && len <= GHCB_BUFFER_SIZE - offset)
 		return true;
 	if (c->copy->protocol_version >= 2)
@@ -65,7 +64,8 @@ static inline void copied(void)
 }
 
 /* len bytes at the offset of an area that scratch_valid() has passed. */
-static void scratch_read(struct vcpu *v, const struct ghcb_call *c, u64 offset, void *to, size_t len)
+static void scratch_read(struct vcpu *v, const struct ghcb_call *c, u64 offset, void *to,
+			 size_t len)
 {
 	const u8 *from = in_buffer(c);
 
@@ -151,7 +151,7 @@ u32 ghcb_string(struct vcpu *v, struct ghcb_call *c)
 	return VRESULT_RETRY;
 }
 
-/* --- device memory ------------------------------------------------------------------------------- */
+/* --- device memory ------------------------------------------------------------------------- */
 
 /* GHCB_OK, or why the access of SW_EXITINFO2 bytes at SW_EXITINFO1 is not done. */
 static u32 mmio_check(struct vcpu *v, const struct ghcb_call *c)

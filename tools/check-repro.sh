@@ -11,7 +11,7 @@ trap 'rm -rf "$work"' EXIT
 copy() {
 	mkdir -p "$1"
 	(cd "$top" && git ls-files -z --cached --others --exclude-standard -- \
-		Makefile linker.ld boot arch core sev drivers vdev guest-pv tools tests/guests |
+		Makefile linker.ld boot arch core sev drivers selftest vdev guest-pv tools tests/guests |
 		xargs -0 -r ls -d 2>/dev/null | tar -cf - -T - ) | tar -xf - -C "$1"
 }
 

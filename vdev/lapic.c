@@ -52,6 +52,8 @@ enum { TIMER_ONE_SHOT, TIMER_PERIODIC, TIMER_DEADLINE };
 #define ICR_LEVEL BIT32(15)
 #define ICR_SHORTHAND(icr) ((icr) >> 18 & 3)
 enum { TO_DEST, TO_SELF, TO_ALL, TO_OTHERS };
+#define ICR_TO_SELF_MASK 0xC0700U /* shorthand and delivery mode */
+#define ICR_TO_SELF_FIXED 0x40000U
 #define ICR_WRITABLE 0xCCFFFU
 #define ICR_RESERVED 0xFFF32000U /* bits whose setting is #GP in x2APIC mode */
 
@@ -403,7 +405,7 @@ RARE static void icr_send_shorthand(struct vlapic *l, u32 shorthand, const struc
 	send_to_set(p, set, m);
 }
 
-static void icr_send(struct vlapic *l, u32 low, u32 dest)
+RARE static void icr_send_message(struct vlapic *l, u32 low, u32 dest)
 {
 	struct apic_message m = {
 		.dest = dest,
@@ -427,6 +429,15 @@ static void icr_send(struct vlapic *l, u32 low, u32 dest)
 		vlapic_send(l->p, &m);
 	else
 		icr_send_shorthand(l, ICR_SHORTHAND(low), &m);
+}
+
+/* A fixed interrupt to oneself takes no message. */
+static inline void icr_send(struct vlapic *l, u32 low, u32 dest)
+{
+	if ((low & ICR_TO_SELF_MASK) == ICR_TO_SELF_FIXED && (low & 0xF0) != 0)
+		deliver_fixed(l, (u8)low, false);
+	else
+		icr_send_message(l, low, dest);
 }
 
 static void self_ipi(struct vlapic *l, u8 vector)

@@ -42,6 +42,8 @@ static int requested(const struct vpic_chip *c, bool master)
 {
 	u32 service = c->isr;
 
+	if ((c->irr & ~(u32)c->imr) == 0)
+		return -1;
 	/* Masked levels do not inhibit others in special mask mode. */
 	if (c->special_mask)
 		service &= ~(u32)c->imr;

@@ -927,7 +927,7 @@ static struct emulate_quick *quick_slot(struct vcpu *v, const u8 *bytes)
 	return &v->emulate.entry[(head * 0x9e3779b97f4a7c15UL) >> 61];
 }
 
-static bool quick_match(const struct emulate_quick *q, const u8 *bytes, u32 n, u8 mode)
+static inline bool quick_match(const struct emulate_quick *q, const u8 *bytes, u32 n, u32 mode)
 {
 	u64 head, tail;
 
@@ -937,30 +937,78 @@ static bool quick_match(const struct emulate_quick *q, const u8 *bytes, u32 n, u
 	       (tail & q->mask[1]) == q->key[1];
 }
 
-/*
- * Executes it. False, with nothing done, when the exit's address may not be that
- * of the operand's first byte: the operand may begin in the page before.
- */
-static bool quick_run(struct vcpu *v, const struct emulate_quick *q)
+/* Does the operand begin where a page does? (It may begin in the page before.) */
+static __noinline bool quick_at_page(const struct vcpu *v, const struct emulate_quick *q)
 {
-	gpa_t gpa = v->exit.mmio.gpa;
-	u64 offset = gpa & (PAGE_SIZE - 1), value;
+	u64 address = q->low;
 
-	if (offset + q->size > PAGE_SIZE || (offset == 0 && q->size > 1))
-		return false;
-	if (q->store != ((v->exit.mmio.access & VACCESS_WRITE) != 0))
-		return false;
-	v->exit.insn_len = q->len;
-	if (q->store) {
-		value = q->use_imm ? q->imm : v->gpr[q->reg];
-		mmio_write(v, gpa, q->size, value & size_mask[q->size]);
+	if (q->size == 1)
 		return true;
-	}
-	value = mmio_read(v, gpa, q->size);
+	if (q->base != INSN_NO_REG)
+		address += v->gpr[q->base];
+	if (q->index != INSN_NO_REG)
+		address += v->gpr[q->index] << q->scale;
+	return q->located && (address & (PAGE_SIZE - 1)) == 0;
+}
+
+/* Is the exit's address that of the operand's first byte, and all of the operand in that page? */
+static inline bool quick_covers(const struct vcpu *v, const struct emulate_quick *q, gpa_t gpa)
+{
+	u64 offset = gpa & (PAGE_SIZE - 1);
+
+	if (likely(offset - 1 < PAGE_SIZE - q->size))
+		return true;
+	return offset == 0 && quick_at_page(v, q);
+}
+
+static __noinline u64 quick_extended(const struct vcpu *v, const struct emulate_quick *q, u64 value)
+{
 	if (q->sign)
 		value = sign_extend(value, q->size);
-	v->gpr[q->reg] = merge(v->gpr[q->reg], value, q->reg_size);
-	return true;
+	return merge(v->gpr[q->reg], value, q->reg_size);
+}
+
+static __noinline void quick_load(struct vcpu *v, const struct emulate_quick *q, gpa_t gpa)
+{
+	u64 value = mmio_read(v, gpa, q->size);
+
+	if (likely(q->reg_size == 4 && q->size == 4))
+		v->gpr[q->reg] = (u32)value;
+	else
+		v->gpr[q->reg] = quick_extended(v, q, value);
+}
+
+static inline void quick_store(struct vcpu *v, const struct emulate_quick *q, gpa_t gpa)
+{
+	u64 value = q->use_imm ? q->imm : v->gpr[q->reg];
+
+	mmio_write(v, gpa, q->size, value & size_mask[q->size]);
+}
+
+/* Ends in one jump on each way, so that it has no registers to save. */
+void emulate_known(struct vcpu *v, const u8 *bytes, u32 n, u32 mode, gpa_t gpa, bool write)
+{
+	const struct emulate_quick *q = quick_slot(v, bytes);
+
+	if (unlikely(!quick_match(q, bytes, n, mode) || q->store != write ||
+		     !quick_covers(v, q, gpa)))
+		return;
+	v->exit.insn_len = q->len;
+	if (write)
+		quick_store(v, q, gpa);
+	else
+		quick_load(v, q, gpa);
+}
+
+/* In 64-bit code only FS and GS have bases; RSP and RIP are not at hand later. */
+static void quick_locate(struct emulate_quick *q, const struct insn *in)
+{
+	q->located = in->mode == INSN_MODE_64 && in->addrsize == 8 && !in->rip_rel &&
+		     in->seg != VSEG_FS && in->seg != VSEG_GS && in->base != GPR_RSP;
+	q->base = in->base;
+	q->index = in->index;
+	q->scale = in->scale;
+	q->low = (u16)in->disp;
 }
 
 /* Describes a plain load or store; false for all other instructions. */
@@ -975,6 +1023,7 @@ static bool quick_describe(struct emulate_quick *q, const struct insn *in)
 				     .reg = in->reg };
 	if (!in->mem)
 		return false;
+	quick_locate(q, in);
 	if (in->map == INSN_MAP_0F && (op & 0xf6) == 0xb6) { /* MOVZX, MOVSX */
 		q->size = (u8)((op & 1) + 1);
 		q->reg_size = in->opsize;
@@ -1149,15 +1198,16 @@ static __noinline void find_bytes(struct vcpu *v)
 u32 emulate_mmio(struct vcpu *v)
 {
 	const struct vexit_mmio *x = &v->exit.mmio;
-	const struct emulate_quick *q;
 
 	if (unlikely(!x->insn_len))
 		find_bytes(v);
 	if (likely(x->insn_len)) {
 		if (unlikely(!x->code_mode))
 			find_code_mode(v);
-		q = quick_slot(v, x->insn);
-		if (likely(quick_match(q, x->insn, x->insn_len, x->code_mode)) && quick_run(v, q))
+		v->exit.insn_len = 0;
+		emulate_known(v, x->insn, x->insn_len, x->code_mode, x->gpa,
+			      (x->access & VACCESS_WRITE) != 0);
+		if (likely(v->exit.insn_len != 0))
 			return VRESULT_ADVANCE;
 	}
 	return emulate_slowly(v);

@@ -28,6 +28,11 @@ struct emulate_quick {
 	bool store;
 	bool use_imm; /* stores: imm instead of reg */
 	bool sign;    /* loads: sign-extend */
+	bool located; /* the operand's place in its page follows from what comes next */
+	u8 base;      /* registers or INSN_NO_REG */
+	u8 index;
+	u8 scale;
+	u16 low;      /* displacement */
 } __aligned(64);
 
 #define EMULATE_QUICK 8
@@ -37,6 +42,15 @@ struct emulate_cache {
 	struct emulate_quick entry[EMULATE_QUICK];
 	struct gwalk_code code; /* for CPUs whose exits have no instruction bytes */
 };
+
+/*
+ * For a backend at an exit for device memory: executes the plain load or store
+ * whose first n bytes are at bytes (15 can be read there), if it was seen before.
+ * Registers are in v->gpr but RSP. v->exit.insn_len is 0 and becomes its length;
+ * it stays 0, with nothing done, when emulate_mmio() must be asked. mode: as
+ * vexit_mmio.code_mode.
+ */
+void emulate_known(struct vcpu *v, const u8 *bytes, u32 n, u32 mode, gpa_t gpa, bool write);
 
 /*
  * Answers VEXIT_MMIO (v->exit.mmio). Returns VRESULT_*: ADVANCE with

@@ -156,18 +156,13 @@ static void timer_setup(u32 mode)
 #define TCG_TICK_MIN_US 100U
 #define TCG_TICK_MAX_US 250000U
 
-static u64 timer_ticks(u64 us)
-{
-	return mul_shift32(us * tsc_khz / 1000, timer_mult);
-}
+static u64 tick_min, tick_max; /* in ticks of the APIC timer */
 
 static void timer_count(u64 ticks)
 {
 	if (cpu_features.tcg) {
-		u64 most = timer_ticks(TCG_TICK_MAX_US);
-
 		timer_setup(LVT_PERIODIC);
-		ticks = ticks == 0 ? most : MAX(MIN(ticks, most), timer_ticks(TCG_TICK_MIN_US));
+		ticks = ticks == 0 ? tick_max : MAX(MIN(ticks, tick_max), tick_min);
 	} else if (ticks != 0) {
 		timer_setup(0);
 	}
@@ -237,6 +232,8 @@ void timer_init(void)
 	timer_mult = ((u64)best_count << 32) / best;
 	if (timer_mult == 0)
 		timer_mult = 1;
+	tick_min = mul_shift32(TCG_TICK_MIN_US * tsc_khz / 1000, timer_mult);
+	tick_max = mul_shift32(TCG_TICK_MAX_US * tsc_khz / 1000, timer_mult);
 	timer_disarm();
 	log_info("timer: local APIC at %lu kHz", mul_shift32(tsc_khz, timer_mult));
 }

@@ -26,6 +26,7 @@
 #define MSR_MCG_STATUS 0x17a
 #define MSR_MCG_CTL 0x17b
 #define MSR_MISC_ENABLE 0x1a0
+#define MISC_ENABLE_FIXED (BIT(0) | BIT(11) | BIT(12)) /* fast strings; no BTS, no PEBS */
 #define MSR_DEBUGCTL 0x1d9
 #define MSR_LASTBRANCHFROMIP 0x1db
 #define MSR_LASTBRANCHTOIP 0x1dc

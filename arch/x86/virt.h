@@ -108,6 +108,12 @@ struct virt_backend {
 	 * is 64-bit code of CPL 0: its own #VC handler is who asks. Exit path. */
 	u32 (*code_state)(struct vcpu *v);
 
+	/* What only this vendor's CPUs have: completes v->cpuid, which core has built, and the MSRs
+	 * that core does not know. -EINVAL asks for #GP(0). */
+	void (*cpuid)(struct vcpu *v);
+	int (*msr_read)(struct vcpu *v, u32 msr, u64 *value);
+	int (*msr_write)(struct vcpu *v, u32 msr, u64 value);
+
 	/* The guest's nested mappings changed: stale translations die before the next entry. */
 	void (*flush_guest_tlb)(struct vm *vm);
 	/* The CR8/V_TPR byte as hardware has it now, into the virtual LAPIC's TPR, or back. */

@@ -114,8 +114,8 @@ s64 ldr_secret_cpio(const u8 *area, u64 size, u8 *out, u64 room)
 	if (memcmp(table.guid, table_guid, sizeof(table_guid)) != 0 ||
 	    table.length < sizeof(table) || table.length > size)
 		return -1;
-	add_file(&a, "sev-secret", 11, MODE_DIRECTORY, NULL, 0);
+	add_file(&a, "sev-secret", 11, MODE_DIRECTORY, area, 0);
 	add_entries(&a, area, table.length);
-	add_file(&a, "TRAILER!!!", 11, 0, NULL, 0);
+	add_file(&a, "TRAILER!!!", 11, 0, area, 0);
 	return a.full ? -1 : (s64)a.size;
 }

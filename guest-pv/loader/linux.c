@@ -3,7 +3,7 @@
 #include "guest-pv/loader/loader.h"
 #include "vdev/acpi_tables.h"
 
-/* Linux's 64-bit boot protocol: Documentation/arch/x86/boot.rst and zero-page.rst of its sources. */
+/* Linux's 64-bit boot protocol: boot.rst and zero-page.rst in Documentation/arch/x86/. */
 
 /* Offsets in the image, and in the zero page, which holds a copy of the header. */
 #define H_SETUP_SECTS 0x1F1UL

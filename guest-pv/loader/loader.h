@@ -23,7 +23,7 @@ struct ldr_kernel {
 	u64 end;   /* needed up to here before the kernel reads the memory map */
 };
 
-/* Checks the file at file (its guest address is gpa). False: no kernel that can be started there. */
+/* Checks the file, which lies at gpa. False: no kernel that can be started there. */
 bool ldr_kernel_check(const u8 *file, u64 size, u64 gpa, struct ldr_kernel *k);
 
 #define LDR_PARAMS_SIZE 4096UL

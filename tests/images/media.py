@@ -66,7 +66,7 @@ def grub_cfg(names, cmdline):
         "menuentry 'Ravelin' {",
         f"\tmultiboot2 /boot/ravelin.elf {cmdline}".rstrip(),
     ]
-    lines += [f"\tmodule2 /boot/{name} {name}" for name in names]
+    lines += [f"\tmodule2 --nounzip /boot/{name} {name}" for name in names]
     lines += ["\tboot", "}"]
     return "\n".join(lines) + "\n"
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """SEV-ES test guests and the machine they run on, for test_sev_es*.py."""
 
+import fcntl
 import os
 import re
 import struct
@@ -10,6 +11,13 @@ from harness import BUILD, TREE, host_section, vm_section
 
 PSP = "/machine/peripheral/psp"
 SEV = "/objects/sev"
+
+
+# For Linux as guest. Its kernels turn the pages of .bss..decrypted into shared ones without a flush
+# of the caches, so the checker of key changes (coherent=off) would stop them.
+LINUX_MACHINE = ["-object", "sev-memory,id=sev,fatal=on,coherent=on",
+                 "-L", "/usr/share/seabios", "-L", "/usr/share/qemu",
+                 "-device", "sev-psp,id=psp"]
 
 
 def sev_qemu():
@@ -43,12 +51,16 @@ def es_section(name, **keys):
 
 def hooks_image():
     """The hypervisor that makes mistakes when it is told to: `make es-hooks`."""
-    subprocess.run(["make", "-s", "-C", TREE, "es-hooks"], check=True, stdout=subprocess.DEVNULL)
+    # Tests run side by side: one of them makes it, the others wait.
+    with open(BUILD / "es-hooks.lock", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        subprocess.run(["make", "-s", "-C", TREE, "es-hooks"], check=True,
+                       stdout=subprocess.DEVNULL)
     return BUILD / "hooks" / "ravelin.elf"
 
 
 def start(machine, guests, directory, memory="", psp="", extra_sections="", files=None,
-          log="warn", host=None, fatal=True, icount=False, **kw):
+          log="warn", host=None, fatal=True, icount=False, more=(), **kw):
     """A machine whose VMs are SEV-ES guests: {name: (test, args..., {keys})}."""
     conf = host_section(log=log, **(host or {})) + extra_sections
     files = dict(files or {})
@@ -59,7 +71,7 @@ def start(machine, guests, directory, memory="", psp="", extra_sections="", file
         files[f"{name}.bin"] = es_image(directory, name, *args)
     extra = ["-object", f"sev-memory,id=sev,fatal={'on' if fatal else 'off'},coherent=off" + memory,
              "-L", "/usr/share/seabios", "-L", "/usr/share/qemu",
-             "-device", "sev-psp,id=psp" + psp]
+             "-device", "sev-psp,id=psp" + psp, *more]
     if icount: # one instruction is a tick of the TSC
         extra += ["-icount", "shift=0,sleep=off"]
     kw.setdefault("memory", "512M")

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 import bochs
+import test_guests
 from harness import BUILD, guest, host_section, linux_files, linux_vm, vm_section
 
 BAD = r"Kernel panic|RV-FAIL|BUG:|soft lockup|rcu.*stall|has crashed"
@@ -94,11 +95,10 @@ def test_vmx_allowed_by_the_firmware(machine):
     """FEATURE_CONTROL locked, with VMX on: nothing to write there."""
     m = machine.bochs(host_section(), {}, smp=2, checks={"FEATURE_CONTROL": "5"})
     m.boot(240)
-    assert "Intel VMX on 2 of 2 CPUs" in m.text
+    assert "Intel VMX on 2 CPUs" in m.text
 
 
-# With 250 000 rounds and more a CPU takes over 10^6 interrupts and NMIs.
-@pytest.mark.parametrize("count", [500, pytest.param(300000, marks=full)])
+@pytest.mark.parametrize("count", [500, pytest.param(350000, marks=full)])
 def test_storm_loses_and_doubles_nothing(machine, count):
     """A device, IPIs and NMIs at once, counted one by one. On CPU 1 one guest spins and one exits
     all the time; CPU 0 takes them in the hypervisor, half of them with interrupts off."""
@@ -116,13 +116,14 @@ def test_storm_loses_and_doubles_nothing(machine, count):
                           r"nested 1 deep, stack constant: good$", out, re.M)
         assert found, out
         assert found.group(1) == found.group(2) == str(count + count // 15)
-        if cpu == 0:
-            assert int(found.group(3)) >= count // 2
+        # In the hypervisor: for CPU 1 during the handling of an exit.
+        assert int(found.group(3)) > count // 4
     after = exits(m, "spin"), exits(m, "exits")
-    # Nearly all of CPU 1's ended guest mode.
-    for kind, sent in (("nmi", count + count // 15), ("interrupt", 3 * count)):
-        ended = sum(new[kind] - old.get(kind, 0) for new, old in zip(after, before))
-        assert ended > 0.8 * sent, (kind, ended, sent)
+    ended = {kind: sum(new[kind] - old.get(kind, 0) for new, old in zip(after, before))
+             for kind in ("nmi", "interrupt")}
+    # In guest mode: nearly all interrupts of CPU 1, and the NMIs that were sent first.
+    assert ended["interrupt"] > 2.8 * count and ended["nmi"] > 0.3 * count, ended
+    assert count < 350000 or sum(ended.values()) > 1000000
 
 
 def exits(m, vm):
@@ -142,7 +143,8 @@ def test_mitigations_cost_what_the_shell_says(machine):
         m.shell()
         out = m.command("mitigations")
         for name in ("return stack", "VERW", "L1D flush", "IBPB", "SPEC_CTRL.IBRS"):
-            assert re.search(rf"^{re.escape(name)} +(on|off) +at \S.*? {{2,}}\S.*? {{2,}}\S", out, re.M), out
+            assert re.search(rf"^{re.escape(name)} +(on|off) +at (start|each \S+|another VM's turn) +"
+                             r"(none|1 \S+|\d+ instructions) +\S", out, re.M), out
         on = re.findall(r"^\S.* on +at (?:each exit|each entry) +(\d+) instructions? ", out, re.M)
         m.stop()
         assert mitigations == "yes" or not on, out
@@ -167,10 +169,13 @@ def test_linux(machine, cpu, cpus, vcpus):
 
 
 def test_linux_is_paravirtual(machine):
-    """Two vCPUs on one CPU: the kernel finds the clock, and sends interrupts by hypercall."""
-    conf = host_section(attach="linux") + linux_vm("linux", "dmesg", cpus=2, memory="256M")
+    """Three vCPUs on one CPU: the kernel finds the clock, and sends interrupts by hypercall where it
+    may not do so to all CPUs at once. Later it prefers the TSC, which on this machine says of itself
+    that it never stops."""
+    conf = host_section(attach="linux") + linux_vm("linux", "dmesg", cpus=3, memory="256M",
+                                                   extra="no_ipi_broadcast=1")
     m = machine.bochs(conf, linux_files(), smp=1)
-    m.expect(r"^RV-CLOCK kvm-clock of (.*)$", 900, never=BAD)
+    m.expect(r"^RV-CLOCK \S+ of .*kvm-clock", 500, never=BAD)
     m.expect(r"^RV-DMESG-BEGIN$", 60, never=BAD)
     begin = m.mark
     m.expect(r"^RV-DMESG-END$", 120)
@@ -196,13 +201,21 @@ def test_two_vms(machine):
     m.expect(r"^RV-COUNT \d+ ", 60, never=BAD)
 
 
-# --- translations ---
+# --- what stops a VM ---
 
-def without(instruction, tmp_path):
-    """ravelin.elf with no-operations where these instructions stand."""
+def test_what_stops_a_vm(machine):
+    m = machine.bochs(*test_guests.stopping_vms(), smp=1)
+    m.boot(240)
+    test_guests.check_what_stops_a_vm(m)
+
+
+# --- a spoilt image ---
+
+def spoilt(instruction, tmp_path, change=lambda code: b"\x90" * len(code)):
+    """ravelin.elf with something else, by default no-operations, where these instructions stand."""
     dump = subprocess.run(["objdump", "-d", "-j", ".text", BUILD / "ravelin.debug"], check=True,
                           capture_output=True, text=True).stdout
-    found = re.findall(rf"^([0-9a-f]+):\t((?:[0-9a-f]{{2}} )+) *\t{instruction} ", dump, re.M)
+    found = re.findall(rf"^([0-9a-f]+):\t((?:[0-9a-f]{{2}} )+) *\t{instruction}\b", dump, re.M)
     assert found
     image = bytearray((BUILD / "ravelin.elf").read_bytes())
     count = struct.unpack_from("<H", image, 0x38)[0]
@@ -212,7 +225,7 @@ def without(instruction, tmp_path):
         offset = next(address - start + at for kind, _, at, start, _, size in loads
                       if kind == 1 and start <= address < start + size)
         assert image[offset:offset + len(code)] == code
-        image[offset:offset + len(code)] = b"\x90" * len(code)
+        image[offset:offset + len(code)] = change(code)
     path = tmp_path / "ravelin.elf"
     path.write_bytes(image)
     return path
@@ -232,5 +245,32 @@ def control_registers(machine, image):
 def test_a_forgotten_invvpid_is_seen(machine, tmp_path):
     """A guest flushes by a write to CR4 that exits: without INVVPID it goes on with the old page."""
     assert control_registers(machine, None) == []
-    failed = control_registers(machine, without("invvpid", tmp_path))
+    failed = control_registers(machine, spoilt("invvpid", tmp_path))
     assert failed and "cr4 pge and mce flush" in failed[0]
+
+
+@full
+def test_linux_where_translations_survive_exits(machine):
+    """No invalidation is missing for two VMs on one CPU."""
+    conf = host_section(attach="one")
+    for name in ("one", "two"):
+        conf += linux_vm(name, "count", cpus=2, memory="256M")
+    m = machine.bochs(conf, linux_files(), smp=2, checks={"TAGGED_TLB": "1"})
+    m.expect(r"^RV-COUNT 3 ", 600, never=BAD)
+    m.shell()
+    m.console("two")
+    m.expect(r"^RV-COUNT \d+ ", 300, never=BAD)
+    m.expect(r"^RV-COUNT \d+ ", 60, never=BAD)
+
+
+def test_a_failed_entry_stops_the_vm(machine, tmp_path):
+    """VMLAUNCH instead of VMRESUME: refused by the CPU, which says why."""
+    image = spoilt("vmresume", tmp_path, lambda code: code.replace(b"\x01\xc3", b"\x01\xc2"))
+    conf = host_section() + vm_section("hello", kernel="hello.elf", cpus=1, **GUEST)
+    m = machine.bochs(conf, {"hello.elf": guest("hello")}, smp=1, image=image)
+    m.boot(240)
+    m.line("vm start hello")
+    m.expect(r"hello.*: VM(RESUME|LAUNCH) failed with VM-instruction error 4: "
+             r"VMLAUNCH with a VMCS that is not clear", 60)
+    m.shell()
+    assert "crashed" in m.command("vm list").split("hello")[1].splitlines()[0]

@@ -89,6 +89,38 @@ def test_exits_with_next_rip(machine):
     assert passed > 200
 
 
+def check_what_stops_a_vm(m, ways=("triple", "task")):
+    """What a guest can do to end itself without asking: a report, and all others go on."""
+    words = {"triple": "triple fault", "task": "hardware task switch, which is not offered"}
+    for vm in ways:
+        m.line(f"vm start {vm}")
+        m.expect(rf"vm {vm}: vcpu 0 stopped: {words[vm]}", 60)
+        m.shell()
+        assert "crashed" in m.command("vm list").split(vm)[1].splitlines()[0]
+    assert "guest: exit 0" in m.run_guest("good")
+
+
+def stopping_vms():
+    conf = host_section()
+    for name, kernel, cmdline in (("triple", "hostile.elf", "do=none end=triple"),
+                                  ("task", "task.elf", None), ("good", "hello.elf", "exit=0")):
+        conf += vm_section(name, kernel=kernel, cmdline=cmdline, cpus=1, **GUEST)
+    return conf, {f"{name}.elf": guest(name) for name in ("hostile", "task", "hello")}
+
+
+def test_what_stops_a_vm(machine):
+    m = machine(*stopping_vms(), smp=1)
+    m.boot()
+    check_what_stops_a_vm(m, ["triple"])   # QEMU does not intercept task switches
+
+
+@pytest.mark.qemu("compares with QEMU without a hypervisor")
+def test_task_switch_on_the_bare_emulator(machine):
+    """The guest above does switch tasks where that is offered."""
+    m = machine.plain(guest("task"), memory="64M", cpu="qemu32")
+    assert m.wait_exit(60) == 7 * 2 + 1
+
+
 def test_pvh_linux(machine):
     """Debian's kernel as ELF, by its PVH note."""
     conf = host_section(attach="linux") + vm_section(

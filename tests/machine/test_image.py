@@ -15,6 +15,22 @@ def test_size():
     assert (BUILD / "ravelin.elf").stat().st_size <= 256 * 1024
 
 
+def code_lines(path):
+    """Lines that are neither empty nor comment."""
+    text = path.read_text()
+    if path.suffix == ".asm":
+        return sum(1 for line in text.splitlines() if re.match(r"\s*[^\s;]", line))
+    text = re.sub(r"/\*.*?\*/", "", text, flags=re.S)
+    return sum(1 for line in text.splitlines() if re.sub(r"//.*", "", line).strip())
+
+
+def test_the_core_is_small():
+    files = [path for folder in ("core", "arch/x86/svm") for path in (TREE / folder).iterdir()
+             if path.suffix in (".c", ".h", ".asm")]
+    assert len(files) > 60
+    assert sum(map(code_lines, files)) < 10000
+
+
 def test_no_segment_is_writable_and_executable():
     rows = re.findall(r"^  (\w+) +0x\S+ 0x\S+ 0x\S+\s+0x\S+ 0x\S+ ([RWE ]{3})",
                       readelf("-lW", BUILD / "ravelin.elf"), re.M)

@@ -3,11 +3,15 @@
 hostile guest abuses it."""
 
 import re
+import sys
 
 import pytest
 
 import es
-from harness import BUILD, guest, host_section, linux_files, linux_vm, vm_section
+from harness import BUILD, TREE, guest, host_section, linux_files, linux_vm, vm_section
+
+sys.path.insert(0, str(TREE / "tests" / "bench"))
+import pv_ipi         # noqa: E402  pylint: disable=wrong-import-position
 
 BAD = r"Kernel panic|RV-FAIL|BUG:|soft lockup|rcu.*stall"
 
@@ -271,6 +275,18 @@ def test_guest_pv_encrypted(machine, tmp_path, name, cpus, smp):
     if cpus > 1:
         assert re.search(rf"(\d+) multicasts to {cpus - 1} CPUs: \1 hypercalls, 0 single", out)
     assert "backwards 0" in out
+
+
+# --- what it costs ---
+
+@pytest.mark.parametrize("state,cpus,smp", [("waiting", 64, 1), ("requested", 64, 1),
+                                            ("halted", 9, 1), ("running", 2, 2)])
+def test_ipi_costs_its_sender(state, cpus, smp):
+    """At most 150 + 25 n instructions to n vCPUs; a wake-up and a kick of another CPU on top."""
+    costs = pv_ipi.measure(es.sev_qemu(), BUILD, state, cpus, smp)
+    assert cpus - 1 in costs and costs[0] > 60
+    over = {n: cost for n, cost in costs.items() if cost > pv_ipi.limit(state, n)}
+    assert not over, costs
 
 
 # --- hostile ---

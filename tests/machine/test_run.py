@@ -67,3 +67,27 @@ def test_run_names_what_is_wrong():
     done = subprocess.run([sys.executable, str(RUN), "--memory", "lots"], env=ENV, text=True,
                           capture_output=True, check=False)
     assert done.returncode and "lots" in done.stderr
+
+
+def test_run_sev_on_a_terminal():
+    """`make run-sev`: the console is the encrypted guest's; a plain one runs beside it."""
+    child = spawn("--sev")
+    try:
+        child.expect("To leave:")
+        child.expect(r"Memory Encryption Features active: AMD SEV SEV-ES")
+        child.expect(r"RV-CPUS 2 online 0-1")
+        child.expect("guest# ")
+        child.send("uname -r\r")
+        child.expect(r"[\r\n]6\.12\.\d+\S*-amd64[\r\n]")
+        child.send("\x1d")
+        child.expect("ravelin> ")
+        child.send("vm list\r")
+        child.expect(r"secret +running.* es\b")
+        child.send("vm regs secret\r")
+        child.expect("protected")
+        child.expect("ravelin> ")
+        child.send("poweroff\r")
+        child.expect(pexpect.EOF, timeout=60 * harness.SLOW)
+    finally:
+        child.close(force=True)
+    assert child.exitstatus == 0

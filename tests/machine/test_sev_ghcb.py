@@ -82,12 +82,13 @@ def said(out):
 
 def call_and_say(m):
     """The guest makes its calls, then, when the trace is off, says which they were."""
+    start = len(m.text)
     m.run_guest("a", end="es: called")
     m.command("trace off")
     m.command("vm nmi a")
     m.line("vm console a")
     m.expect(r"^\[a: (is off|has crashed)\]", 120)
-    out = m.text
+    out = m.text[start:]
     m.shell()
     return said(out)
 
@@ -183,4 +184,4 @@ def test_cpuid_cost(guests):
             re.findall(r"([a-z0-9-]+) (\d+)", re.search(r"es: cost (.*)", out)[1])}
     print(cost)
     assert 20 < cost["cpuid"] <= 250, cost
-    assert cost["cpuid-1"] <= 500 and cost["mmio-read"] <= 500, cost
+    assert cost["cpuid"] < cost["cpuid-1"] <= 250, cost # an answer that is computed

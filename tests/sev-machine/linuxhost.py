@@ -95,7 +95,7 @@ def prepared():
 
 # --- initramfs ----------------------------------------------------------------------------------------
 
-def _cpio(tree, out):
+def cpio(tree, out):
     names = subprocess.run(["find", ".", "-print0"], cwd=tree, stdout=subprocess.PIPE, check=True)
     with open(out, "wb") as f:
         subprocess.run(["cpio", "--null", "--quiet", "-o", "-H", "newc"], cwd=tree,
@@ -103,12 +103,12 @@ def _cpio(tree, out):
     return out
 
 
-def _libraries(binary):
+def libraries(binary):
     done = subprocess.run(["ldd", binary], stdout=subprocess.PIPE, text=True, check=True)
     return re.findall(r"(/\S+\.so\S*)", done.stdout)
 
 
-def _put(tree, path):
+def put(tree, path):
     dest = tree / str(path).lstrip("/")
     dest.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(path, dest)
@@ -133,7 +133,7 @@ def initramfs(work, script, peer=False):
     (tree / "run.sh").chmod(0o755)
     if peer:
         _add_peer(work, tree, kernel)
-    return _cpio(tree, work / "l1.cpio")
+    return cpio(tree, work / "l1.cpio")
 
 
 def _add_peer(work, tree, kernel):
@@ -142,16 +142,16 @@ def _add_peer(work, tree, kernel):
         (guest / d).mkdir(parents=True)
     shutil.copy("/bin/busybox", guest / "bin")
     shutil.copy(HERE / "linux" / "guest-init", guest / "init")
-    _cpio(guest, tree / "l2.cpio")
+    cpio(guest, tree / "l2.cpio")
     shutil.copy(kernel / "vmlinuz", tree)
     peer = "/usr/bin/qemu-system-x86_64"
-    for path in (peer, *_libraries(peer), "/usr/share/OVMF/OVMF_CODE.fd",
+    for path in (peer, *libraries(peer), "/usr/share/OVMF/OVMF_CODE.fd",
                  "/usr/share/OVMF/OVMF_VARS.fd"):
-        _put(tree, path)
+        put(tree, path)
     for rom in ("linuxboot_dma.bin", "kvmvapic.bin"):
         for folder in ("/usr/share/qemu", "/usr/share/seabios"):
             if os.path.exists(f"{folder}/{rom}"):
-                _put(tree, f"{folder}/{rom}")
+                put(tree, f"{folder}/{rom}")
 
 
 # --- running -------------------------------------------------------------------------------------------

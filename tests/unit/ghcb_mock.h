@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include "arch/x86/cpu.h"
+#include "arch/x86/svm/svm.h"
 #include "arch/x86/vcpu_state.h"
 #include "core/errno.h"
 #include "core/hypercall.h"
@@ -66,7 +67,7 @@ static struct {
 	u8 device[PAGE_SIZE];
 	u32 lapic_writes;
 	u32 ipis, kicks, yields;
-	struct pv_ipi ipi;
+	struct { u64 low, high, min, icr, cluster; } ipi;
 	bool yields_cpu, wakes;
 } mock_told;
 
@@ -241,10 +242,14 @@ void pv_eoi_settle(struct vcpu *v) {}
 void pv_clock_update(struct vcpu *v) {}
 int pv_msr_read(struct vcpu *v, u32 msr, u64 *value) { *value = msr; return 0; }
 int pv_msr_write(struct vcpu *v, u32 msr, u64 value) { return 0; }
-s64 pv_send_ipi(struct vm *vm, const struct pv_ipi *ipi)
+s64 pv_send_ipi(const struct vm *vm, u64 low, u64 high, u64 min, u64 icr, u32 cluster)
 {
 	mock_told.ipis++;
-	mock_told.ipi = *ipi;
+	mock_told.ipi.low = low;
+	mock_told.ipi.high = high;
+	mock_told.ipi.min = min;
+	mock_told.ipi.icr = icr;
+	mock_told.ipi.cluster = cluster;
 	return 3;
 }
 void pv_kick(struct vm *vm, u64 apic_id) { mock_told.kicks++; }
@@ -269,11 +274,13 @@ static int set_reg(struct vcpu *v, enum vreg reg, u64 value)
 	return v->trap_protected && reg != VREG_TSC_OFFSET ? -EACCES : 0;
 }
 static int get_seg(struct vcpu *v, enum vseg seg, struct vsegment *s) { return -EACCES; }
+static u32 code_state(struct vcpu *v) { return VCODE_64; }
 static void sync_tpr(struct vcpu *v) {}
 static const char *exit_name(u64 code) { return "?"; }
 static const struct virt_backend mock_backend = { .get_reg = get_reg, .set_reg = set_reg,
-						  .get_seg = get_seg, .sync_tpr = sync_tpr,
-						  .exit_name = exit_name };
+						  .get_seg = get_seg, .code_state = code_state, .sync_tpr = sync_tpr,
+						  .exit_name = exit_name, .cpuid = svm_guest_cpuid,
+						  .msr_read = svm_msr_read, .msr_write = svm_msr_write };
 const struct virt_backend *virt = &mock_backend;
 
 /* --- the vCPUs --- */

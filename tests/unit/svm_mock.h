@@ -46,6 +46,19 @@ static struct {
 	u8 code[16];
 	int code_len; /* or a negative errno */
 
+	/* one-byte ports */
+	u32 port_reads, port_writes, port;
+	u8 port_value;
+
+	/* emulate_known(): knows the instruction, or not */
+	u32 known_len;
+	u32 known_calls;
+	gpa_t known_gpa;
+	bool known_write;
+
+	u32 ipis; /* pv_send_ipi() */
+	u64 ipi_min;
+
 	u32 kicks, windows, vmloads, vmsaves;
 } mock;
 
@@ -67,6 +80,41 @@ u32 vcpu_dispatch(struct vcpu *v)
 	return mock.result;
 }
 
+u32 dispatch_rdmsr(struct vcpu *v) { return vcpu_dispatch(v); }
+u32 dispatch_wrmsr(struct vcpu *v) { return vcpu_dispatch(v); }
+u32 dispatch_io(struct vcpu *v) { return vcpu_dispatch(v); }
+u32 dispatch_mmio(struct vcpu *v) { return vcpu_dispatch(v); }
+u32 dispatch_hlt(struct vcpu *v) { return vcpu_dispatch(v); }
+
+s64 pv_send_ipi(const struct vm *vm, u64 low, u64 high, u64 min, u64 icr, u32 cluster)
+{
+	mock.ipis++;
+	mock.ipi_min = min;
+	return 7;
+}
+
+u32 port_read(struct vcpu *v, u16 port, u32 size)
+{
+	mock.port_reads += size;
+	mock.port = port;
+	return mock.port_value;
+}
+
+void port_write(struct vcpu *v, u16 port, u32 size, u32 value)
+{
+	mock.port_writes += size;
+	mock.port = port;
+	mock.port_value = (u8)value;
+}
+
+void emulate_known(struct vcpu *v, const u8 *bytes, u32 n, u32 mode, gpa_t gpa, bool write)
+{
+	mock.known_calls++;
+	mock.known_gpa = gpa;
+	mock.known_write = write;
+	v->exit.insn_len = mock.known_len;
+}
+
 void vcpu_inject_exception(struct vcpu *v, u8 vector, bool has_error, u32 error)
 {
 	v->event = (struct vevent){ VEVENT_EXCEPTION, vector, has_error, error };
@@ -80,6 +128,8 @@ int vlapic_blocked(struct vlapic *l)
 }
 int vlapic_accept(struct vlapic *l)
 {
+	if (vlapic_pending(l) < 0)
+		return -1;
 	mock.accepted = mock.irr;
 	mock.irr = mock.next;
 	return mock.accepted;

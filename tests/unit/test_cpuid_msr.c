@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-// sources: core/cpuid.c core/msr.c
+// sources: core/cpuid.c core/msr.c arch/x86/svm/guest_cpu.c arch/x86/vmx/guest_cpu.c
 /*
  * The CPUID and MSR policies. The machine below is the host's own CPUID; the
  * rules that are checked are the manuals' (APM vol. 2 and 3, SDM vol. 2A).
@@ -14,6 +14,8 @@
 #include "arch/x86/cpu.h"
 #include "arch/x86/msr.h"
 #include "arch/x86/vcpu_state.h"
+#include "arch/x86/svm/svm.h"
+#include "arch/x86/vmx/vmx.h"
 #include "core/msr.h"
 #include "core/vm.h"
 #include "sev/sev.h"
@@ -68,9 +70,13 @@ static int set_reg(struct vcpu *v, enum vreg reg, u64 value)
 	return 0;
 }
 static void sync_tpr(struct vcpu *v) {}
-static const struct virt_backend mock = { .get_reg = get_reg, .set_reg = set_reg,
-					  .sync_tpr = sync_tpr };
-const struct virt_backend *virt = &mock;
+static const struct virt_backend amd = { .get_reg = get_reg, .set_reg = set_reg,
+					 .sync_tpr = sync_tpr, .cpuid = svm_guest_cpuid,
+					 .msr_read = svm_msr_read, .msr_write = svm_msr_write };
+static const struct virt_backend intel = { .get_reg = get_reg, .set_reg = set_reg,
+					   .sync_tpr = sync_tpr, .cpuid = vmx_guest_cpuid,
+					   .msr_read = vmx_msr_read, .msr_write = vmx_msr_write };
+const struct virt_backend *virt = &amd;
 
 static struct vm *vm;
 static struct vm_msrs msrs;
@@ -113,7 +119,7 @@ static struct cpuid_entry ask(struct vcpu *v, u32 leaf, u32 subleaf)
 static int setup(void **state)
 {
 	memset(&cpu_features, 0, sizeof(cpu_features));
-	cpu_features.amd = true;
+	virt = &amd;
 	xcr0_mask = 7;
 	hazards_set = 0;
 	return 0;
@@ -413,8 +419,7 @@ static void msr_vendors_apart(void **state)
 	assert_int_equal(rd(v, MSR_MISC_ENABLE, &value), -22);
 	assert_int_equal(rd(v, MSR_VM_CR, &value), 0);
 	assert_true(value & VM_CR_SVMDIS); /* the guest's firmware "disabled" SVM */
-	cpu_features.amd = false;
-	cpu_features.intel = true;
+	virt = &intel;
 	assert_int_equal(rd(v, MSR_HWCR, &value), -22);
 	assert_int_equal(rd(v, MSR_MISC_ENABLE, &value), 0);
 	assert_int_equal(rd(v, MSR_FEATURE_CONTROL, &value), 0);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-// sources: sev/ghcb.c sev/ghcb_msr.c sev/ghcb_io.c sev/ghcb_stats.c core/dispatch.c core/cpuid.c core/msr.c core/hypercall.c
+// sources: sev/ghcb.c sev/ghcb_msr.c sev/ghcb_io.c sev/ghcb_stats.c core/dispatch.c core/cpuid.c core/msr.c core/hypercall.c arch/x86/svm/guest_cpu.c
 /*
  * The GHCB protocol against its specification: layout, what each event needs
  * and answers, errors, and that nothing is read twice. Layouts, codes and
@@ -500,7 +500,11 @@ static void row05_only_valid_registers_reach_a_handler(void **state)
 static void row05_nothing_lingers(void **state)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(needs); i++) {
-		give(ask(needs[i].event, needs[i].info1, needs[i].info2), &needs[i], ~0U);
+		struct ghcb *g = ask(needs[i].event, needs[i].info1, needs[i].info2);
+
+		give(g, &needs[i], ~0U);
+		ghcb_set(g, rbx, 0xb);
+		ghcb_set(g, rsi, 0x51);
 		assert_int_equal(vmgexit(), VRESULT_RETRY);
 		for (u32 r = 0; r < GPR_COUNT; r++)
 			assert_int_equal(mock_v.gpr[r], 0);
@@ -745,6 +749,9 @@ static void row16_termination(void **state)
 	assert_int_equal(ghcb_vmgexit(&mock_v), VRESULT_LEAVE);
 	assert_int_equal(mock_told.fatals, 1);
 	assert_non_null(strstr(mock_told.fatal, "set 1, reason 0x42"));
+	mock_ghcb_msr = 0xabcdef0000421000UL | 1UL << 24 | 0x100; /* bits above 23 are nobody's */
+	assert_int_equal(ghcb_vmgexit(&mock_v), VRESULT_LEAVE);
+	assert_non_null(strstr(mock_told.fatal, "set 1, reason 0x42:"));
 	mock_ghcb_msr = 1UL << 16 | 0x100;
 	assert_int_equal(ghcb_vmgexit(&mock_v), VRESULT_LEAVE);
 	assert_non_null(strstr(mock_told.fatal, "set 0, reason 0x1"));
@@ -755,7 +762,7 @@ static void row16_termination(void **state)
 	(void)ask(0x8000fffe, 0x421, 0);
 	assert_int_equal(vmgexit(), VRESULT_LEAVE);
 	assert_non_null(strstr(mock_told.fatal, "set 1, reason 0x42"));
-	assert_int_equal(mock_told.fatals, 4);
+	assert_int_equal(mock_told.fatals, 5);
 	(void)ask(0x8000ffff, 0x78, 0x1234);
 	assert_int_equal(vmgexit(), VRESULT_LEAVE);
 	assert_non_null(strstr(mock_told.fatal, "exit 0x78, info 0x1234"));
@@ -1304,7 +1311,14 @@ static void another_page(void **state)
 	assert_int_equal(other->rax, 0xa);
 	assert_true(ghcb_has(guest_page(), sw_exitcode)); /* as it was asked, never served */
 	ghcb_reset(&mock_v);
-	assert_int_equal(mock_es.page_gpa, 0);
+	assert_null(mock_es.page);
+	memset(other->valid_bitmap, 0, 16);
+	ghcb_set(other, sw_exitcode, 0x76);
+	ghcb_set(other, sw_exitinfo1, 9);
+	ghcb_set(other, sw_exitinfo2, 9);
+	mock_ghcb_msr = 0x7000; /* the one used last before the reset */
+	assert_int_equal(ghcb_vmgexit(&mock_v), VRESULT_RETRY);
+	assert_int_equal(other->sw_exitinfo1, 0);
 	mock_ghcb_msr = 0;
 	assert_int_equal(ghcb_vmgexit(&mock_v), VRESULT_RETRY);
 	assert_int_equal(mock_told.logs, 1);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-// sources: sev/ghcb.c sev/ghcb_msr.c sev/ghcb_io.c core/dispatch.c core/cpuid.c core/msr.c core/hypercall.c
+// sources: sev/ghcb.c sev/ghcb_msr.c sev/ghcb_io.c core/dispatch.c core/cpuid.c core/msr.c core/hypercall.c arch/x86/svm/guest_cpu.c
 /*
  * Random GHCBs and MSR requests, with another vCPU that changes the page in the
  * middle. Each answer is judged by what the specification allows, and no byte of
@@ -77,7 +77,7 @@ static void random_page(struct ghcb *g)
 {
 	u64 *word = (u64 *)g;
 
-	for (size_t i = 0; i < sizeof(*g) / 8; i += 1 + rnd() % 8)
+	for (size_t i = rnd() % 64; i < sizeof(*g) / 8; i += 1 + rnd() % 64)
 		word[i] = rnd();
 	g->valid_bitmap[0] = rnd() % 4 == 0 ? rnd() : ~0UL;
 	g->valid_bitmap[1] = rnd() % 4 == 0 ? rnd() : ~0UL;

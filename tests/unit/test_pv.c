@@ -127,6 +127,12 @@ static void set_khz(u64 khz)
 	ns_to_tsc_mult = (khz << 32) / 1000000UL;
 }
 
+static void set_vcpus(u32 n)
+{
+	vm.vcpus = n;
+	vm.pv.present = ~0UL >> (64 - n);
+}
+
 static int setup(void **state)
 {
 	memset(ram, 0xee, sizeof(ram));
@@ -139,7 +145,7 @@ static int setup(void **state)
 	percpu.id = 0;
 	memset(apic_off, 0, sizeof(apic_off));
 	set_khz(2596113);
-	vm.vcpus = VCPUS;
+	set_vcpus(VCPUS);
 	vm.pv.features = PV_ALL;
 	vm.tsc_base = host_tsc = 123456789012UL;
 	for (u32 i = 0; i < VCPUS; i++) {
@@ -674,8 +680,9 @@ static void ipi_short_way(void **state)
 	/* Both halves, and the limit of the VM. */
 	for (u32 i = 0; i < VCPUS; i++)
 		memset(vcpus[i].lapic.irr, 0, sizeof(vcpus[i].lapic.irr));
-	vm.vcpus = 63;
+	set_vcpus(63);
 	assert_int_equal(call(10, BIT(63), 1, 0, 0xff), 0);
+	assert_int_equal(call(10, BIT(63), 0, 0, 0xff), 0);
 	assert_int_equal(call(10, BIT(60) | BIT(2), ~0UL, 2, 0xff), 2);
 	assert_int_equal(call(10, 0, 1, 0, 0xff), 0);
 	cs.attr = 0x9b | VSEG_ATTR_DB; /* 32-bit code: the second half begins at 32 */
@@ -692,7 +699,7 @@ static void ipi_short_way(void **state)
 
 static void ipi_small_vm(void **state)
 {
-	vm.vcpus = 3;
+	set_vcpus(3);
 	vm.vcpu[3] = NULL;
 	assert_int_equal(call(10, ~0UL, ~0UL, 0, 0x41), 3);
 	assert_int_equal(who(), 7);

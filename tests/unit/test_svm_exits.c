@@ -130,12 +130,12 @@ static void test_host_events(void **state)
 
 static void test_io(void **state)
 {
-	/* in al, imm8: IN, SZ8, port 0x71; next RIP two bytes on */
+	/* in ax, dx: IN, SZ16, port 0x71; next RIP two bytes on */
 	mock.result = VRESULT_ADVANCE;
-	do_exit(0x7b, 0x71UL << 16 | 1UL << 8 | 1UL << 4 | 1, 0x1002);
+	do_exit(0x7b, 0x71UL << 16 | 1UL << 8 | 1UL << 5 | 1, 0x1002);
 	assert_int_equal(mock.seen.kind, VEXIT_IO);
 	assert_int_equal(mock.seen.io.port, 0x71);
-	assert_int_equal(mock.seen.io.size, 1);
+	assert_int_equal(mock.seen.io.size, 2);
 	assert_true(mock.seen.io.in);
 	assert_false(mock.seen.io.string);
 	assert_int_equal(mock.vmcb.rip, 0x1002);
@@ -152,6 +152,72 @@ static void test_io(void **state)
 	assert_int_equal(mock.seen.io.addr_size, 8);
 	assert_int_equal(mock.seen.io.seg, VSEG_FS);
 	assert_int_equal(mock.seen.insn_len, 3);
+}
+
+/* One byte goes to the port at once; of RAX only AL changes. */
+static void test_byte_io(void **state)
+{
+	mock.vmcb.rax = 0x1122334455667788;
+	mock.port_value = 0xab;
+	do_exit(0x7b, 0x71UL << 16 | 1UL << 4 | 1, 0x1002);
+	assert_int_equal(mock.port_reads, 1);
+	assert_int_equal(mock.port, 0x71);
+	assert_int_equal(mock.vmcb.rax, 0x11223344556677ab);
+	assert_int_equal(mock.vmcb.rip, 0x1002);
+
+	do_exit(0x7b, 0xffffUL << 16 | 1UL << 4, 0x1004);
+	assert_int_equal(mock.port_writes, 1);
+	assert_int_equal(mock.port, 0xffff);
+	assert_int_equal(mock.port_value, 0xab);
+	assert_int_equal(mock.vmcb.rip, 0x1004);
+	assert_int_equal(mock.v.exits[VEXIT_IO], 2);
+	assert_int_equal(mock.dispatched, 0);
+
+	trace_flags = TRACE_EVENTS; /* what is traced goes the long way */
+	do_exit(0x7b, 0x71UL << 16 | 1UL << 4 | 1, 0x1006);
+	assert_int_equal(mock.dispatched, 1);
+	assert_int_equal(mock.port_reads, 1);
+}
+
+static void test_efer(void **state)
+{
+	mock.vmcb.nrip = 0x1002;
+	mock.v.gpr[GPR_RCX] = MSR_EFER;
+	mock.vmcb.rax = mock.v.gpr[GPR_RDX] = ~0UL;
+	do_exit(0x7c, 0, 0);
+	assert_int_equal(mock.vmcb.rax, EFER_LMA | EFER_LME); /* SVME is not the guest's */
+	assert_int_equal(mock.v.gpr[GPR_RDX], 0);
+	assert_int_equal(mock.vmcb.rip, 0x1002);
+	do_exit(0x7c, 1, 0); /* writes what is there */
+	assert_int_equal(mock.dispatched, 0);
+	assert_int_equal(mock.vmcb.efer, EFER_SVME | EFER_LMA | EFER_LME);
+
+	mock.vmcb.rax |= EFER_SCE;
+	do_exit(0x7c, 1, 0);
+	assert_int_equal(mock.seen.kind, VEXIT_WRMSR);
+	mock.vmcb.rax = EFER_LMA | EFER_LME;
+	mock.v.gpr[GPR_RDX] = 1; /* reserved: not what is there */
+	do_exit(0x7c, 1, 0);
+	assert_int_equal(mock.dispatched, 2);
+}
+
+/* A device access that was seen before: done by its bytes, and stepped over. */
+static void test_npf_known(void **state)
+{
+	mock.known_len = 3;
+	do_exit(0x400, 1UL << 32 | 2, 0xfee000b0);
+	assert_int_equal(mock.known_gpa, 0xfee000b0);
+	assert_true(mock.known_write);
+	assert_int_equal(mock.dispatched, 0);
+	assert_int_equal(mock.vmcb.rip, 0x1003);
+
+	mock.known_calls = 0;
+	mock.vmcb.cs.attr = 0xc9b; /* 32-bit code: address size and wrap-around are others */
+	do_exit(0x400, 1UL << 32 | 2, 0xfee000b0);
+	mock.vmcb.cs.attr = 0xa9b;
+	mock.vmcb.exitintinfo = VMCB_EVENT_VALID | 0x55;
+	do_exit(0x400, 1UL << 32 | 2, 0xfee000b0);
+	assert_int_equal(mock.known_calls, 0);
 }
 
 static void test_string_io_without_assists(void **state)
@@ -233,6 +299,41 @@ static void test_rax(void **state)
 	do_exit(0x7c, 0, 0);
 	assert_int_equal(mock.seen_rax, 0x1234);
 	assert_int_equal(mock.vmcb.rax, 0xabcdef);
+}
+
+/* An interrupt to a set, by 64-bit code of CPL 0, goes straight to its handler. */
+static void test_vmmcall_fast(void **state)
+{
+	struct vmcb *b = &mock.vmcb;
+
+	mock.vm.pv.features = PV_IPI;
+	b->nrip = 0x1003;
+	b->efer = EFER_LMA;
+	b->cs.attr = VSEG_ATTR_L;
+	b->rax = 10;
+	mock.v.gpr[GPR_RDX] = 0x40;
+	assert_int_equal(do_exit(0x81, 0, 0), 0);
+	assert_int_equal(mock.dispatched, 0);
+	assert_int_equal(mock.ipis, 1);
+	assert_int_equal(mock.ipi_min, 0x40);
+	assert_int_equal(b->rax, 7);
+	assert_int_equal(b->rip, 0x1003);
+	assert_int_equal(mock.v.exits[VEXIT_HYPERCALL], 1);
+
+	/* All else is for hypercall(): another number, switched off, user mode, 32-bit code. */
+	b->rax = 9;
+	do_exit(0x81, 0, 0);
+	b->rax = 10;
+	mock.vm.pv.features = 0;
+	do_exit(0x81, 0, 0);
+	mock.vm.pv.features = PV_IPI;
+	b->cpl = 3;
+	do_exit(0x81, 0, 0);
+	b->cpl = 0;
+	b->cs.attr = VSEG_ATTR_DB;
+	do_exit(0x81, 0, 0);
+	assert_int_equal(mock.dispatched, 4);
+	assert_int_equal(mock.ipis, 1);
 }
 
 static void test_advance(void **state)
@@ -484,6 +585,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_kinds), T(test_unknown), T(test_names), T(test_host_events), T(test_io),
+		T(test_byte_io), T(test_efer), T(test_npf_known), T(test_vmmcall_fast),
 		T(test_string_io_without_assists), T(test_npf), T(test_npf_fatal),
 		T(test_exceptions), T(test_rax), T(test_advance), T(test_advance_by_length),
 		T(test_trap_flag), T(test_cpuid_fast), T(test_cr8), T(test_prepare), T(test_pause),

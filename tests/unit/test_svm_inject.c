@@ -39,7 +39,7 @@ static void test_irq(void **state)
 static void test_second_irq(void **state)
 {
 	mock.next = 0x30;
-	V->lapic.extint = true;
+	V->vm->platform.pic.intr = true;
 	request(0x55);
 	assert_int_equal(mock.accepted, 0x55);
 	assert_true(window_open());

@@ -6,6 +6,7 @@
 #include "arch/x86/msr.h"
 #include "arch/x86/svm/svm.h"
 #include "core/hypercall.h"
+#include "core/mmio.h"
 #include "core/string.h"
 #include "core/trace.h"
 
@@ -441,54 +442,114 @@ static inline void begin(struct vcpu *v, struct vmcb *b, enum vexit_kind kind)
 
 static __attribute__((noinline)) u32 exit_insn(struct vcpu *v, struct vmcb *b, enum vexit_kind kind)
 {
-	u32 result;
-
-	if (unlikely(b->nrip == 0)) /* the CPU does not save it */
-		return exit_slow(v, b);
 	begin(v, b, kind);
-	result = vcpu_dispatch(v);
-	return end(v, b, result, b->nrip);
+	return end(v, b, vcpu_dispatch(v), b->nrip);
 }
 
-static __attribute__((noinline)) u32 exit_io(struct vcpu *v, struct vmcb *b)
+static __attribute__((noinline)) u32 exit_hlt(struct vcpu *v, struct vmcb *b)
+{
+	begin(v, b, VEXIT_HLT);
+	return end(v, b, dispatch_hlt(v), b->nrip);
+}
+
+/* EFER is intercepted for SVME alone: a read, and a write of what is there, needs nobody else. */
+static u32 efer_same(struct vcpu *v, struct vmcb *b, u64 efer)
+{
+	bool write = (b->exitinfo1 & 1) != 0;
+
+	if (!write) {
+		b->rax = (u32)efer;
+		v->gpr[GPR_RDX] = efer >> 32;
+	}
+	v->exits[write ? VEXIT_WRMSR : VEXIT_RDMSR]++;
+	return step_to(v, b, b->nrip);
+}
+
+static inline u64 value_written(const struct vcpu *v, const struct vmcb *b)
+{
+	return v->gpr[GPR_RDX] << 32 | (u32)b->rax;
+}
+
+static __attribute__((noinline)) u32 exit_rdmsr(struct vcpu *v, struct vmcb *b)
+{
+	if ((u32)v->gpr[GPR_RCX] == MSR_EFER)
+		return efer_same(v, b, b->efer & ~EFER_SVME);
+	begin(v, b, VEXIT_RDMSR);
+	return end(v, b, dispatch_rdmsr(v), b->nrip);
+}
+
+static __attribute__((noinline)) u32 exit_wrmsr(struct vcpu *v, struct vmcb *b)
+{
+	if ((u32)v->gpr[GPR_RCX] == MSR_EFER && value_written(v, b) == (b->efer & ~EFER_SVME))
+		return efer_same(v, b, 0);
+	begin(v, b, VEXIT_WRMSR);
+	return end(v, b, dispatch_wrmsr(v), b->nrip);
+}
+
+static __attribute__((noinline)) u32 io_wide(struct vcpu *v, struct vmcb *b)
 {
 	u32 result;
 
-	if (unlikely((b->exitinfo1 & SVM_IOIO_STRING) != 0))
-		return exit_slow(v, b);
 	begin(v, b, VEXIT_IO);
 	decode_plain_io(&v->exit.io, b->exitinfo1);
-	result = vcpu_dispatch(v);
+	result = dispatch_io(v);
 	return end(v, b, result, b->exitinfo2);
+}
+
+/* One byte needs no decoding: RAX stays where it is. */
+static __attribute__((noinline)) u32 exit_io(struct vcpu *v, struct vmcb *b)
+{
+	u64 info = b->exitinfo1;
+	u16 port = (u16)(info >> SVM_IOIO_PORT_SHIFT);
+
+	if (unlikely((info & SVM_IOIO_STRING) != 0))
+		return exit_slow(v, b);
+	if (unlikely((info & SVM_IOIO_BYTE) == 0))
+		return io_wide(v, b);
+	b->clean = svm.clean;
+	v->exits[VEXIT_IO]++;
+	if ((info & SVM_IOIO_IN) != 0)
+		b->rax = (b->rax & ~0xffUL) | (u8)port_read(v, port, 1);
+	else
+		port_write(v, port, 1, (u8)b->rax);
+	return step_to(v, b, b->exitinfo2);
+}
+
+static __attribute__((noinline)) u32 npf_unknown(struct vcpu *v, struct vmcb *b)
+{
+	struct vexit_mmio *x = &v->exit.mmio;
+	u32 result;
+
+	x->gpa = b->exitinfo2;
+	x->access = (b->exitinfo1 & SVM_NPF_WRITE) != 0 ? VACCESS_WRITE : VACCESS_READ;
+	x->code_mode = INSN_MODE_64 + 1;
+	copy_insn(x, b);
+	result = dispatch_mmio(v);
+	if ((result & VRESULT_ADVANCE) != 0 && v->exit.insn_len == 0)
+		v->exit.insn_len = insn_length(v, b);
+	return end(v, b, result, b->rip + v->exit.insn_len);
 }
 
 /* A device's registers, from 64-bit code, on a CPU that gives the instruction's bytes. */
 static __attribute__((noinline)) u32 exit_npf(struct vcpu *v, struct vmcb *b)
 {
-	struct vexit_mmio *x = &v->exit.mmio;
 	u64 info = b->exitinfo1;
-	u32 result, len;
 
 	if (unlikely(!svm.decode || (info & (SVM_NPF_TABLE | SVM_NPF_FETCH)) != 0 ||
 		     (b->exitintinfo & VMCB_EVENT_VALID) != 0 || code_mode(b) != INSN_MODE_64))
 		return exit_slow(v, b);
 	begin(v, b, VEXIT_MMIO);
-	x->gpa = b->exitinfo2;
-	x->access = (info & SVM_NPF_WRITE) != 0 ? VACCESS_WRITE : VACCESS_READ;
-	x->code_mode = INSN_MODE_64 + 1;
-	copy_insn(x, b);
-	result = vcpu_dispatch(v);
-	len = v->exit.insn_len;
-	if (unlikely(len == 0) && (result & VRESULT_ADVANCE) != 0)
-		len = insn_length(v, b);
-	return end(v, b, result, b->rip + len);
+	emulate_known(v, b->insn, b->insn_len & 0xf, INSN_MODE_64 + 1, b->exitinfo2,
+		      (info & SVM_NPF_WRITE) != 0);
+	if (unlikely(v->exit.insn_len == 0))
+		return npf_unknown(v, b);
+	return end(v, b, VRESULT_ADVANCE, b->rip + v->exit.insn_len);
 }
 
 /* The hypercall that kernels make most needs no more than what it is about. */
 static __attribute__((noinline)) u32 exit_vmmcall(struct vcpu *v, struct vmcb *b)
 {
-	if (unlikely(b->cpl != 0 || b->nrip == 0 || trace_flags != 0 ||
-		     code_mode(b) != INSN_MODE_64) ||
+	if (unlikely(b->cpl != 0 || code_mode(b) != INSN_MODE_64) ||
 	    !hypercall_fast(v, b->rax, &b->rax))
 		return exit_insn(v, b, VEXIT_HYPERCALL);
 	b->clean = svm.clean;
@@ -496,24 +557,28 @@ static __attribute__((noinline)) u32 exit_vmmcall(struct vcpu *v, struct vmcb *b
 	return step_to(v, b, b->nrip);
 }
 
+/* The most frequent ones first: a chain of compares, as an indirect jump costs more. */
 static inline u32 exit_common(struct vcpu *v, struct vmcb *b)
 {
-	switch (b->exitcode) {
-	case SVM_EXIT_MSR:
-		return exit_insn(v, b, (b->exitinfo1 & 1) != 0 ? VEXIT_WRMSR : VEXIT_RDMSR);
-	case SVM_EXIT_VMMCALL:
-		return exit_vmmcall(v, b);
-	case SVM_EXIT_IOIO:
-		return exit_io(v, b);
-	case SVM_EXIT_NPF:
-		return exit_npf(v, b);
-	case SVM_EXIT_HLT:
-		return exit_insn(v, b, VEXIT_HLT);
-	case SVM_EXIT_CPUID:
-		return exit_insn(v, b, VEXIT_CPUID);
-	default:
+	u64 code = b->exitcode;
+
+	if (unlikely(trace_flags != 0))
 		return exit_slow(v, b);
-	}
+	if (code == SVM_EXIT_NPF)
+		return exit_npf(v, b);
+	if (code == SVM_EXIT_IOIO)
+		return exit_io(v, b);
+	if (unlikely(b->nrip == 0)) /* the CPU does not save it */
+		return exit_slow(v, b);
+	if (code == SVM_EXIT_MSR)
+		return (b->exitinfo1 & 1) != 0 ? exit_wrmsr(v, b) : exit_rdmsr(v, b);
+	if (code == SVM_EXIT_HLT)
+		return exit_hlt(v, b);
+	if (code == SVM_EXIT_VMMCALL)
+		return exit_vmmcall(v, b);
+	if (code == SVM_EXIT_CPUID)
+		return exit_insn(v, b, VEXIT_CPUID);
+	return exit_slow(v, b);
 }
 
 /*

@@ -167,8 +167,8 @@ static void irq_wait_tpr(struct vcpu *v, struct vmcb *b)
 /* Is there anything at all that could be delivered, now or later? */
 static bool irq_waits(const struct vcpu *v)
 {
-	return __atomic_load_n(&v->lapic.irr_words, __ATOMIC_RELAXED) != 0 || v->lapic.extint ||
-	       v->lapic.extint_once;
+	return __atomic_load_n(&v->lapic.irr_words, __ATOMIC_RELAXED) != 0 ||
+	       __atomic_load_n(&v->vm->platform.pic.intr, __ATOMIC_RELAXED);
 }
 
 static void window_after_accept(struct vcpu *v, struct vmcb *b)
@@ -189,18 +189,22 @@ static void inject_irq(struct vcpu *v, struct vmcb *b)
 	/* Before looking: a kick from here on is not lost. */
 	vcpu_hazard_clear(v, HAZ_IRQ);
 	svm_sync_tpr(v);
-	vector = vcpu_irq_pending(v);
-	if (vector < 0) {
+	if ((b->eventinj & VMCB_EVENT_VALID) != 0 || !irq_open(b)) {
+		vector = vcpu_irq_pending(v);
+		if (vector >= 0)
+			irq_window(b, vector, false);
+		else
+			irq_wait_tpr(v, b);
+		return;
+	}
+	if (unlikely(v->pv.eoi_armed))
+		(void)vcpu_irq_pending(v);
+	vector = vcpu_irq_accept(v);
+	if (unlikely(vector < 0)) {
 		irq_wait_tpr(v, b);
 		return;
 	}
-	if ((b->eventinj & VMCB_EVENT_VALID) != 0 || !irq_open(b)) {
-		irq_window(b, vector, false);
-		return;
-	}
-	vector = vcpu_irq_accept(v);
-	if (vector >= 0)
-		b->eventinj = VMCB_EVENT_VALID | VMCB_EVENT_INTR | (u64)(u32)vector;
+	b->eventinj = VMCB_EVENT_VALID | VMCB_EVENT_INTR | (u64)(u32)vector;
 	if (unlikely(irq_waits(v)))
 		window_after_accept(v, b);
 	else

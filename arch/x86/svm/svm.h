@@ -147,4 +147,9 @@ const char *svm_exit_name(u64 code);
 /* svm.c */
 struct svm_cpu *svm_this_cpu(void);
 
+/* guest_cpu.c */
+void svm_guest_cpuid(struct vcpu *v);
+int svm_msr_read(struct vcpu *v, u32 msr, u64 *value);
+int svm_msr_write(struct vcpu *v, u32 msr, u64 value);
+
 #endif

@@ -197,78 +197,25 @@ struct vmcb {
 };
 
 ASSERT_SIZE(struct vmcb_seg, 16);
-ASSERT_OFFSET(struct vmcb, intercept_cr, 0x000);
-ASSERT_OFFSET(struct vmcb, intercept_dr, 0x004);
-ASSERT_OFFSET(struct vmcb, intercept_exception, 0x008);
-ASSERT_OFFSET(struct vmcb, intercept3, 0x00c);
-ASSERT_OFFSET(struct vmcb, intercept4, 0x010);
-ASSERT_OFFSET(struct vmcb, intercept5, 0x014);
-ASSERT_OFFSET(struct vmcb, pause_threshold, 0x03c);
-ASSERT_OFFSET(struct vmcb, pause_count, 0x03e);
-ASSERT_OFFSET(struct vmcb, iopm_base, 0x040);
-ASSERT_OFFSET(struct vmcb, msrpm_base, 0x048);
-ASSERT_OFFSET(struct vmcb, tsc_offset, 0x050);
-ASSERT_OFFSET(struct vmcb, asid, 0x058);
-ASSERT_OFFSET(struct vmcb, tlb_control, 0x05c);
-ASSERT_OFFSET(struct vmcb, vintr, 0x060);
-ASSERT_OFFSET(struct vmcb, int_state, 0x068);
-ASSERT_OFFSET(struct vmcb, exitcode, 0x070);
-ASSERT_OFFSET(struct vmcb, exitinfo1, 0x078);
-ASSERT_OFFSET(struct vmcb, exitinfo2, 0x080);
-ASSERT_OFFSET(struct vmcb, exitintinfo, 0x088);
-ASSERT_OFFSET(struct vmcb, np_control, 0x090);
-ASSERT_OFFSET(struct vmcb, avic_bar, 0x098);
-ASSERT_OFFSET(struct vmcb, ghcb_gpa, 0x0a0);
-ASSERT_OFFSET(struct vmcb, eventinj, 0x0a8);
-ASSERT_OFFSET(struct vmcb, n_cr3, 0x0b0);
-ASSERT_OFFSET(struct vmcb, lbr_control, 0x0b8);
-ASSERT_OFFSET(struct vmcb, clean, 0x0c0);
-ASSERT_OFFSET(struct vmcb, nrip, 0x0c8);
-ASSERT_OFFSET(struct vmcb, insn_len, 0x0d0);
-ASSERT_OFFSET(struct vmcb, insn, 0x0d1);
-ASSERT_OFFSET(struct vmcb, avic_backing, 0x0e0);
-ASSERT_OFFSET(struct vmcb, avic_logical, 0x0f0);
-ASSERT_OFFSET(struct vmcb, avic_physical, 0x0f8);
-ASSERT_OFFSET(struct vmcb, vmsa_pa, 0x108);
-ASSERT_OFFSET(struct vmcb, es, 0x400);
-ASSERT_OFFSET(struct vmcb, cs, 0x410);
-ASSERT_OFFSET(struct vmcb, ss, 0x420);
-ASSERT_OFFSET(struct vmcb, ds, 0x430);
-ASSERT_OFFSET(struct vmcb, fs, 0x440);
-ASSERT_OFFSET(struct vmcb, gs, 0x450);
-ASSERT_OFFSET(struct vmcb, gdtr, 0x460);
-ASSERT_OFFSET(struct vmcb, ldtr, 0x470);
-ASSERT_OFFSET(struct vmcb, idtr, 0x480);
-ASSERT_OFFSET(struct vmcb, tr, 0x490);
-ASSERT_OFFSET(struct vmcb, cpl, 0x4cb);
-ASSERT_OFFSET(struct vmcb, efer, 0x4d0);
-ASSERT_OFFSET(struct vmcb, cr4, 0x548);
-ASSERT_OFFSET(struct vmcb, cr3, 0x550);
-ASSERT_OFFSET(struct vmcb, cr0, 0x558);
-ASSERT_OFFSET(struct vmcb, dr7, 0x560);
-ASSERT_OFFSET(struct vmcb, dr6, 0x568);
-ASSERT_OFFSET(struct vmcb, rflags, 0x570);
-ASSERT_OFFSET(struct vmcb, rip, 0x578);
-ASSERT_OFFSET(struct vmcb, rsp, 0x5d8);
-ASSERT_OFFSET(struct vmcb, s_cet, 0x5e0);
-ASSERT_OFFSET(struct vmcb, ssp, 0x5e8);
-ASSERT_OFFSET(struct vmcb, isst_addr, 0x5f0);
-ASSERT_OFFSET(struct vmcb, rax, 0x5f8);
-ASSERT_OFFSET(struct vmcb, star, 0x600);
-ASSERT_OFFSET(struct vmcb, lstar, 0x608);
-ASSERT_OFFSET(struct vmcb, cstar, 0x610);
-ASSERT_OFFSET(struct vmcb, sfmask, 0x618);
-ASSERT_OFFSET(struct vmcb, kernel_gs_base, 0x620);
-ASSERT_OFFSET(struct vmcb, sysenter_cs, 0x628);
-ASSERT_OFFSET(struct vmcb, sysenter_esp, 0x630);
-ASSERT_OFFSET(struct vmcb, sysenter_eip, 0x638);
-ASSERT_OFFSET(struct vmcb, cr2, 0x640);
-ASSERT_OFFSET(struct vmcb, g_pat, 0x668);
-ASSERT_OFFSET(struct vmcb, debugctl, 0x670);
-ASSERT_OFFSET(struct vmcb, br_from, 0x678);
-ASSERT_OFFSET(struct vmcb, br_to, 0x680);
-ASSERT_OFFSET(struct vmcb, lastexcp_from, 0x688);
-ASSERT_OFFSET(struct vmcb, lastexcp_to, 0x690);
+#define AT(field, offset) ASSERT_OFFSET(struct vmcb, field, offset)
+AT(intercept_cr, 0x000); AT(intercept_dr, 0x004); AT(intercept_exception, 0x008);
+AT(intercept3, 0x00c); AT(intercept4, 0x010); AT(intercept5, 0x014); AT(pause_threshold, 0x03c);
+AT(pause_count, 0x03e); AT(iopm_base, 0x040); AT(msrpm_base, 0x048); AT(tsc_offset, 0x050);
+AT(asid, 0x058); AT(tlb_control, 0x05c); AT(vintr, 0x060); AT(int_state, 0x068);
+AT(exitcode, 0x070); AT(exitinfo1, 0x078); AT(exitinfo2, 0x080); AT(exitintinfo, 0x088);
+AT(np_control, 0x090); AT(avic_bar, 0x098); AT(ghcb_gpa, 0x0a0); AT(eventinj, 0x0a8);
+AT(n_cr3, 0x0b0); AT(lbr_control, 0x0b8); AT(clean, 0x0c0); AT(nrip, 0x0c8);
+AT(insn_len, 0x0d0); AT(insn, 0x0d1); AT(avic_backing, 0x0e0); AT(avic_logical, 0x0f0);
+AT(avic_physical, 0x0f8); AT(vmsa_pa, 0x108); AT(es, 0x400); AT(cs, 0x410); AT(ss, 0x420);
+AT(ds, 0x430); AT(fs, 0x440); AT(gs, 0x450); AT(gdtr, 0x460); AT(ldtr, 0x470); AT(idtr, 0x480);
+AT(tr, 0x490); AT(cpl, 0x4cb); AT(efer, 0x4d0); AT(cr4, 0x548); AT(cr3, 0x550); AT(cr0, 0x558);
+AT(dr7, 0x560); AT(dr6, 0x568); AT(rflags, 0x570); AT(rip, 0x578); AT(rsp, 0x5d8);
+AT(s_cet, 0x5e0); AT(ssp, 0x5e8); AT(isst_addr, 0x5f0); AT(rax, 0x5f8); AT(star, 0x600);
+AT(lstar, 0x608); AT(cstar, 0x610); AT(sfmask, 0x618); AT(kernel_gs_base, 0x620);
+AT(sysenter_cs, 0x628); AT(sysenter_esp, 0x630); AT(sysenter_eip, 0x638); AT(cr2, 0x640);
+AT(g_pat, 0x668); AT(debugctl, 0x670); AT(br_from, 0x678); AT(br_to, 0x680);
+AT(lastexcp_from, 0x688); AT(lastexcp_to, 0x690);
+#undef AT
 ASSERT_SIZE(struct vmcb, 4096);
 
 /*
@@ -392,6 +339,7 @@ VMCB_WRITER(debugctl, debugctl, u64, VMCB_CLEAN_LBR)
 #define SVM_IOIO_IN BIT(0)
 #define SVM_IOIO_STRING BIT(2)
 #define SVM_IOIO_REP BIT(3)
+#define SVM_IOIO_BYTE BIT(4)
 #define SVM_IOIO_SIZE_SHIFT 4 /* one-hot: 1, 2, 4 bytes */
 #define SVM_IOIO_ADDR_SHIFT 7 /* one-hot: 16, 32, 64 bits */
 #define SVM_IOIO_SEG_SHIFT 10

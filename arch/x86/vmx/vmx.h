@@ -226,4 +226,9 @@ const char *vmx_error_name(u64 error);
 /* vmx.c */
 struct vmx_cpu *vmx_this_cpu(void);
 
+/* guest_cpu.c */
+void vmx_guest_cpuid(struct vcpu *v);
+int vmx_msr_read(struct vcpu *v, u32 msr, u64 *value);
+int vmx_msr_write(struct vcpu *v, u32 msr, u64 value);
+
 #endif

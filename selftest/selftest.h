@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#ifndef RAVELIN_ARCH_X86_SELFTEST_H
-#define RAVELIN_ARCH_X86_SELFTEST_H
+#ifndef RAVELIN_SELFTEST_SELFTEST_H
+#define RAVELIN_SELFTEST_SELFTEST_H
 
 /*
  * "selftest=NAME" on the command line does, once all CPUs are up, what a bug

@@ -1,0 +1,98 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""The same payload on Ravelin and on KVM, in the same emulator: what each operation costs.
+
+Usage: peer.py [--build DIR] [--json FILE] [--stock] [--series 6.12]
+
+KVM is Debian's kernel with Debian's QEMU, started by tests/sev-machine/kvmguest.py. Prints
+instructions with mitigations off and on and how many times Ravelin's count KVM's is, then how far
+KVM's own counts are from the reference (reference below). --stock takes Debian's emulator, which
+has neither next-RIP save nor decode assists: KVM decodes in software there, which flatters us.
+"""
+
+import argparse
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+import gate
+import machine
+import run
+
+# KVM as measured independently with such a payload, mitigations on, by kind of emulator.
+REFERENCE = {
+    "fair": {"cpuid.0": 1225, "hypercall": 1252, "rdmsr.efer": 1230, "in.pic": 1437,
+             "apic.eoi": 2426, "self_ipi": 11129, "mmio.hole": 6277},
+    "stock": {"cpuid.0": 3017, "hypercall": 3157, "rdmsr.apic_base": 3001, "wrmsr.efer": 3362,
+              "in.pic": 1555, "in.unclaimed": 5097, "apic.id": 3626, "apic.eoi": 3584,
+              "self_ipi": 14416, "self_ipi.hlt": 17533, "mmio.hole": 7253},
+}
+KVMGUEST = machine.TOP / "tests" / "sev-machine" / "kvmguest.py"
+GUEST = ["-m", "64", "-kernel", "/bench.elf", "-append", "run",
+         "-device", "isa-debug-exit,iobase=0xf4,iosize=4"]
+
+
+def host_files(tmp, build, series):
+    """Kernel and initramfs of KVM's host, in tmp."""
+    subprocess.run([sys.executable, str(KVMGUEST), str(tmp), series,
+                    str(build / "guests" / "bench.elf"), "--", *GUEST], check=True)
+
+
+def on_kvm(emu, tmp, mitigations):
+    append = f"console=ttyS0 loglevel=3 mitigations={'auto,nosmt' if mitigations else 'off'}"
+    argv = [*emu, "-cpu", "EPYC,+svm,+npt,x2apic=off,hypervisor=off", "-m", "1024",
+            "-kernel", tmp / "vmlinuz", "-initrd", tmp / "initrd", "-append", append,
+            *machine.COUNTING]
+    with machine.Machine(argv, tmp) as m:
+        text = m.wait("bench done", 300)
+    return {name: int(n) for name, n in re.findall(r"^bench (\S+) (\d+)$", text, re.M)}
+
+
+def table(ravelin, kvm):
+    rows = [f"{'mitigations':24}{'off':>8}{'KVM':>8}{'times':>7}{'on':>8}{'KVM':>8}{'times':>7}"]
+    for name in ravelin["off"]:
+        row = f"{name:24}"
+        for column in gate.COLUMNS:
+            ours, theirs = ravelin[column][name], kvm[column].get(name)
+            ratio = f"{theirs / ours:7.1f}" if theirs and ours else " " * 7
+            row += f"{ours:8}{'' if theirs is None else theirs:>8}{ratio}"
+        rows.append(row)
+    return "\n".join(rows)
+
+
+def against_reference(kvm, reference):
+    rows = [f"{'KVM, mitigations on':24}{'here':>8}{'reference':>11}{'apart':>8}"]
+    for name, want in reference.items():
+        have = kvm["on"][name]
+        rows.append(f"{name:24}{have:8}{want:11}{(have / want - 1) * 100:+7.1f}%"
+                    + ("" if abs(have / want - 1) <= 0.05 else "  more than 5 %"))
+    return "\n".join(rows)
+
+
+def main(argv):
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", type=pathlib.Path, default=machine.TOP / "build")
+    parser.add_argument("--json", type=pathlib.Path)
+    parser.add_argument("--stock", action="store_true")
+    parser.add_argument("--series", default="6.12")
+    opt = parser.parse_args(argv)
+    emu = machine.emulator(opt.build, opt.stock)
+    ravelin = {c: run.measure(emu, opt.build, c == "on") for c in gate.COLUMNS}
+    with tempfile.TemporaryDirectory() as tmp:
+        tmp = pathlib.Path(tmp)
+        host_files(tmp, opt.build, opt.series)
+        kvm = {c: on_kvm(emu, tmp, c == "on") for c in gate.COLUMNS}
+    print(table(ravelin, kvm))
+    print()
+    print(against_reference(kvm, REFERENCE["stock" if opt.stock else "fair"]))
+    if opt.json:
+        opt.json.write_text(json.dumps({"ravelin": ravelin, "kvm": kvm}, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
