@@ -539,3 +539,33 @@ def test_cpuid_costs(guests):
     out = run(m, timeout=300)
     cost = int(re.search(r"CPUID by GHCB (\d+)", out)[1])
     assert 20 < cost <= 250, cost
+
+
+def test_ovmf_as_firmware(guests):
+    """Debian's OVMF runs encrypted to where it waits for a timer, as a plain guest's does; firmware
+    that does not say where its APs begin is refused for two vCPUs."""
+    sections = vm_section("ovmf", firmware="OVMF.fd", sev="es", memory="256M", cpus=2,
+                          autostart="no")
+    sections += vm_section("bios", firmware="bios.bin", sev="es", memory="64M", cpus=2,
+                           autostart="no")
+    m = guests({"a": (0,)}, extra_sections=sections,
+               files={"OVMF.fd": "/usr/share/ovmf/OVMF.fd",
+                      "bios.bin": "/usr/share/seabios/bios-256k.bin"})
+    assert "not started" in m.command("vm start bios")
+    assert "names no SEV-ES reset address" in m.command("log dmesg")
+    m.command("vm start ovmf")
+    assert "launch measurement" in m.command("log dmesg")
+    # Long mode by its own #VC handler, then IN from port 0: what it takes for the PM timer.
+    for _ in range(60):
+        m.pump(2)
+        if int(re.search(r"ghcb in +(\d+)", m.command("vm stats ovmf") + "ghcb in 0")[1]) > 1000:
+            break
+    m.command("trace on")
+    m.pump(1)
+    m.command("trace off")
+    assert "vmgexit 0x7b info 0x241 0x0 result 0/0" in m.command("trace show ovmf 40")
+    regs = m.command("vm regs ovmf")
+    assert int(re.search(r"efer ([0-9a-f]+)", regs)[1], 16) & 0x500 == 0x500, regs
+    m.command("vm destroy ovmf")
+    run(m)
+    es.clean(m)
