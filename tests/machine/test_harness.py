@@ -42,4 +42,4 @@ def test_media_hold_the_files(tmp_path):
 def test_grub_menu_names_modules():
     text = harness.media.grub_cfg(["ravelin.conf", "vmlinuz"], "log=debug")
     assert "multiboot2 /boot/ravelin.elf log=debug\n" in text
-    assert "module2 /boot/vmlinuz vmlinuz\n" in text
+    assert "module2 --nounzip /boot/vmlinuz vmlinuz\n" in text

@@ -216,7 +216,7 @@ def test_row21_efer(guests):
     """P: one trap a write with the value. N: SVME is not tracked, a reserved bit does not trap."""
     m = guests({"a": (21,)})
     m.command("trace on")
-    out = m.run_guest("a", end=r"es: EFER 0x[0-9a-f]+")
+    out = m.run_guest("a", end=r"es: EFER 0x[0-9a-f]+$")
     assert "FAIL" not in out
     m.command("trace off")
     value = int(re.search(r"es: EFER 0x([0-9a-f]+)", out)[1], 16)
