@@ -197,9 +197,14 @@ void sched_unplace(struct vcpu *v)
 	spin_unlock_irqrestore(&place_lock, flags);
 }
 
+static bool others_wait(const struct run_queue *q)
+{
+	return __atomic_load_n(&q->waiting, __ATOMIC_SEQ_CST) != 0;
+}
+
 bool sched_others_wait(const struct vcpu *v)
 {
-	return __atomic_load_n(&queues[v->cpu].waiting, __ATOMIC_RELAXED) != 0;
+	return others_wait(&queues[v->cpu]);
 }
 
 void sched_notify_cpu0(void)
@@ -238,11 +243,6 @@ void sched_stats(u32 cpu, struct sched_stats *s)
 static bool notified(struct run_queue *q)
 {
 	return __atomic_load_n(&q->notified, __ATOMIC_SEQ_CST);
-}
-
-static bool others_wait(const struct run_queue *q)
-{
-	return __atomic_load_n(&q->waiting, __ATOMIC_SEQ_CST) != 0;
 }
 
 /* When the scheduler wants the CPU back from its current vCPU, 0 for never. Interrupts off. */

@@ -11,7 +11,6 @@
  * as a machine has them that uses no such feature: Linux and firmware touch them
  * by family and model, without asking CPUID.
  */
-#define MSR_AMD_PSTATE_LIMIT 0xc0010061U
 #define MSR_AMD_SMM_BASE 0xc0010111U
 #define MSR_AMD_SMM_ADDR 0xc0010112U
 #define MSR_AMD_SMM_MASK 0xc0010113U
@@ -21,7 +20,6 @@
 #define MSR_AMD_BU_CFG 0xc0011023U
 #define MSR_AMD_INT_PENDING 0xc0010055U
 #define MSR_AMD_NB_CFG 0xc001001fU
-#define MSR_AMD_IGNNE 0xc0010115U
 #define NB_CFG_CF8_EXT BIT(46) /* extended configuration space by port 0xCF8 */
 #define DE_CFG_LFENCE_SERIALIZE BIT(1)
 #define HWCR_WRITABLE (BIT(3) | BIT(6) | BIT(8) | BIT(18) | BIT(24) | BIT(27))
