@@ -36,7 +36,7 @@ COLD := boot/%.c drivers/%.c sev/asid.c sev/es_vcpu.c sev/es_run.c sev/es_vm.c s
 	core/unit.c core/vm.c arch/x86/hostmem.c arch/x86/paging.c arch/x86/smp.c arch/x86/tsc.c \
 	arch/x86/cpu.c arch/x86/symbols.c selftest/%.c arch/x86/mitigations.c arch/x86/vmx/names.c arch/x86/vmx/controls.c arch/x86/svm/names.c vdev/acpi_tables.c \
 	vdev/rtc.c vdev/pit.c
-COLD += sev/direct.c sev/sha256.c
+COLD += sev/base64.c sev/cert.c sev/direct.c sev/secret.c sev/sha256.c
 OPT = $(if $(filter $(COLD),$<),-Os,-O2)
 CFLAGS := -std=gnu17 -ffreestanding -g $(REPRO) $(WARN) -I. \
 	-m64 -march=x86-64 -mno-red-zone -mgeneral-regs-only -mcmodel=kernel -fno-pie -fno-pic \

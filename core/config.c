@@ -506,6 +506,11 @@ static void vm_error(struct parser *p, const char *why)
 	count_error(p);
 }
 
+bool config_secret_waits(const struct vm_config *c)
+{
+	return !strcmp(c->sev_secret, "wait");
+}
+
 /* Checks what only the whole section shows. */
 static void section_end(struct parser *p)
 {
@@ -531,7 +536,10 @@ static void section_end(struct parser *p)
 		vm_error(p, "has both firmware and sev-loader; remove one");
 	if (!vm->sev_cert[0] != !vm->sev_session[0])
 		vm_error(p, "sev-cert and sev-session belong together");
-	if (!vm->sev_secret[0] != !vm->sev_secret_header[0])
+	if (config_secret_waits(vm) && (vm->sev_secret_header[0] || !vm->sev_session[0]))
+		vm_error(p, "sev-secret = wait needs sev-cert and sev-session, and no "
+			 "sev-secret-header");
+	else if (!config_secret_waits(vm) && !vm->sev_secret[0] != !vm->sev_secret_header[0])
 		vm_error(p, "sev-secret and sev-secret-header belong together");
 	p->section = SECTION_SKIP;
 }

@@ -52,7 +52,7 @@ struct vm_config {
 	char sev_cert[CONFIG_PATH_LEN];          /* the owner's files, empty: none */
 	char sev_session[CONFIG_PATH_LEN];
 	char sev_secret_header[CONFIG_PATH_LEN];
-	char sev_secret[CONFIG_PATH_LEN];
+	char sev_secret[CONFIG_PATH_LEN];        /* or "wait": the shell gets it later */
 	u64 sev_secret_gpa;                      /* 0: where the image says */
 	bool autostart;
 	bool debug_exit;  /* port 0xF4 ends the VM with a code */
@@ -91,5 +91,7 @@ void config_defaults(struct config *c);
 extern struct config config;
 /* Its section of that name, valid or not; NULL: none. */
 const struct vm_config *config_find(const char *name);
+/* Does a launch of this VM wait for its owner's secret? */
+bool config_secret_waits(const struct vm_config *c);
 
 #endif

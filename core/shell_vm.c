@@ -17,7 +17,7 @@
 
 static const char *vm_state_name(u32 state)
 {
-	static const char *const name[] = { "off", "running", "crashed" };
+	static const char *const name[] = { "off", "running", "crashed", "waiting" };
 
 	return state < ARRAY_SIZE(name) ? name[state] : "?";
 }
@@ -452,6 +452,7 @@ static const struct {
 	{ "nmi", vm_nmi_command },
 	{ "regs", vm_regs_command },
 	{ "peek", vm_peek_command },
+	{ "secret", es_secret_command },
 };
 
 static int vm_command(int argc, char **argv)
@@ -466,5 +467,6 @@ static int vm_command(int argc, char **argv)
 SHELL_COMMAND(vm, vm_command,
 	      "list | start|stop|reset|destroy|button NAME | console NAME [1|2]\n"
 	      "                  stats [NAME] | timing on|off | nmi NAME [VCPU]\n"
-	      "                  regs NAME [VCPU] | peek NAME ADDRESS [LENGTH]",
+	      "                  regs NAME [VCPU] | peek NAME ADDRESS [LENGTH]\n"
+	      "                  secret NAME HEADER [PAYLOAD] | + PAYLOAD | none",
 	      "virtual machines");

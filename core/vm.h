@@ -89,7 +89,8 @@ struct vcpu {
 	struct es_vcpu *es; /* of an SEV-ES guest, else NULL: sev/es.h */
 };
 
-enum vm_state { VM_OFF, VM_RUNNING, VM_CRASHED };
+/* VM_WAITING: an SEV-ES guest that is measured and waits for its owner's secret. */
+enum vm_state { VM_OFF, VM_RUNNING, VM_CRASHED, VM_WAITING };
 
 /* A power event that waits for CPU 0; no vCPU of the VM is entered meanwhile. */
 #define VM_POWER_NONE 0U
@@ -216,6 +217,7 @@ static inline struct vdev_host *vm_host(struct vm *vm) { return (struct vdev_hos
 /* Management: from the shell and start-up, CPU 0, interrupts on. 0 or negative errno, logged. */
 int vm_create(const struct vm_config *cfg, struct vm **out);
 int vm_start(struct vm *vm);  /* loads the images and starts the boot processor */
+void vm_run(struct vm *vm);   /* the end of vm_start(): all is loaded, the boot processor begins */
 int vm_stop(struct vm *vm);   /* all vCPUs out of guest mode; -EINVAL when it does not run */
 int vm_reset(struct vm *vm);
 void vm_destroy(struct vm *vm); /* stops, then frees all */

@@ -218,6 +218,7 @@ int sev_guest_secret(const struct sev_guest *g, const u8 *hdr, paddr_t trans, pa
 	memcpy(sev_page(), hdr, PSP_SECRET_HDR_SIZE);
 	b.hdr = virt_to_phys(sev_page());
 	err = psp_launch_secret(&b);
+	memset(sev_page(), 0, PSP_SECRET_HDR_SIZE);
 	sev_unlock();
 	return err;
 }

@@ -16,7 +16,7 @@ static const struct {
 	[0x08] = { "INACTIVE", "the guest has no ASID" },
 	[0x09] = { "INVALID_ADDRESS", "an address is misaligned, or not RAM" },
 	[0x0a] = { "BAD_SIGNATURE", "the data was not signed by its owner" },
-	[0x0b] = { "BAD_MEASUREMENT", "session and policy do not belong together; make a new session" },
+	[0x0b] = { "BAD_MEASUREMENT", "not made with these keys, for this policy or for this launch; make it anew" },
 	[0x0c] = { "ASID_OWNED", "the ASID is another guest's" },
 	[0x0d] = { "INVALID_ASID", "set the number of SEV-ES ASIDs in firmware setup" },
 	[0x0e] = { "WBINVD_REQUIRED", "a CPU has not written back its caches" },
