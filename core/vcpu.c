@@ -112,13 +112,12 @@ void vcpu_startup_events(struct vcpu *v)
 {
 	u32 haz = __atomic_fetch_and(&v->hazards, ~(HAZ_INIT | HAZ_SIPI), __ATOMIC_ACQ_REL);
 
-	if (v->es != NULL) {
-		es_startup_events(v, haz);
-		return;
-	}
-	if ((haz & HAZ_INIT) != 0)
+	/* The boot processor of an SEV-ES guest goes on: nobody can give it the state of reset. */
+	if ((haz & HAZ_INIT) != 0 && (v->es == NULL || v->id != 0))
 		take_init(v);
-	if ((haz & HAZ_SIPI) != 0)
+	if ((haz & HAZ_SIPI) != 0 && v->es != NULL)
+		es_take_sipi(v);
+	else if ((haz & HAZ_SIPI) != 0)
 		take_sipi(v);
 }
 

@@ -100,15 +100,14 @@ int es_secret_command(int argc, char **argv);
 /* After the rest of the backend's part has been made. -ENOMEM: nothing is left behind. */
 int es_vcpu_init(struct vcpu *v);
 void es_vcpu_destroy(struct vcpu *v);
-/* Power on. */
-void es_vcpu_reset(struct vcpu *v);
+void es_vcpu_reset(struct vcpu *v, bool init);
 /* VREG_CR0, _CR4, _EFER as the traps told, what the control block shows; -EACCES for the rest. */
 int es_get_reg(struct vcpu *v, enum vreg reg, u64 *value);
 int es_set_reg(struct vcpu *v, enum vreg reg, u64 value);
 /* For a person: "protected", and what the traps told. */
 void es_print_regs(const struct vcpu *v);
-/* HAZ_INIT and HAZ_SIPI bits that arrived; own CPU, v not in its loop. */
-void es_startup_events(struct vcpu *v, u32 hazards);
+/* A start-up IPI arrived; own CPU, v not in its loop. */
+void es_take_sipi(struct vcpu *v);
 
 /* --- sev/es_run.c --- */
 

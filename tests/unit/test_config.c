@@ -193,6 +193,9 @@ static const struct {
 	{ "sev = es", "[vm a]: sev = es with a kernel needs sev-loader" },
 	{ "sev = es\nsev-loader = l\nsev-cert = c", "sev-cert and sev-session belong together" },
 	{ "sev = es\nsev-loader = l\nsev-secret = s", "sev-secret and sev-secret-header belong" },
+	{ "sev = es\nsev-loader = l\nsev-secret = wait", "sev-secret = wait needs sev-cert" },
+	{ "sev = es\nsev-loader = l\nsev-cert = c\nsev-session = s\nsev-secret = wait\n"
+	  "sev-secret-header = h", "sev-secret = wait needs sev-cert and sev-session, and no" },
 	{ "sev-secret-gpa = x", "use an address, such as" },
 	{ "initrd = i\nmodule = m", "has both initrd and module" },
 	{ "just words", "ravelin.conf:3: 'just words': not understood" },
@@ -200,6 +203,17 @@ static const struct {
 	{ "cmdline = a\x01" "b", "has a control character" },
 	{ "cmdline = \x1b[2J", "'cmdline = ?[2J': has a control character" },
 };
+
+static void test_secret_waits(void **state)
+{
+	static const char text[] = "[vm a]\nkernel = k\nsev = es\nsev-loader = l\nsev-cert = c\n"
+				   "sev-session = s\nsev-secret = wait\n[vm b]\nkernel = k\n";
+
+	assert_int_equal(parse(text), 0);
+	assert_true(vms[0].valid);
+	assert_true(config_secret_waits(&vms[0]));
+	assert_false(config_secret_waits(&vms[1]));
+}
 
 static void test_bad_vm(void **state)
 {
@@ -389,6 +403,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_full),	 cmocka_unit_test(test_defaults),
+		cmocka_unit_test(test_secret_waits),
 		cmocka_unit_test(test_bad_vm),	 cmocka_unit_test(test_bad_text),
 		cmocka_unit_test(test_lengths),	 cmocka_unit_test(test_many),
 		cmocka_unit_test(test_fuzz),	 cmocka_unit_test(test_pv),

@@ -22,7 +22,7 @@ void vcpu_state_reset(struct vcpu *v, bool init) { }
 /* An SEV-ES vCPU is only asked for its registers here. */
 int es_vcpu_init(struct vcpu *v) { abort(); }
 void es_vcpu_destroy(struct vcpu *v) { abort(); }
-void es_vcpu_reset(struct vcpu *v) { abort(); }
+void es_vcpu_reset(struct vcpu *v, bool init) { abort(); }
 int es_get_reg(struct vcpu *v, enum vreg reg, u64 *value) { return -EACCES; }
 int es_set_reg(struct vcpu *v, enum vreg reg, u64 value) { return -EACCES; }
 

@@ -118,7 +118,7 @@ void svm_vcpu_reset(struct vcpu *v, bool init)
 	u64 cache = init ? b->cr0 & (CR0_CD | CR0_NW) : CR0_CD | CR0_NW;
 
 	if (v->trap_protected) {
-		es_vcpu_reset(v);
+		es_vcpu_reset(v, init);
 		return;
 	}
 	memset(v->gpr, 0, sizeof(v->gpr));
