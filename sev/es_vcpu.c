@@ -100,7 +100,7 @@ void es_vcpu_destroy(struct vcpu *v)
 	v->es = NULL;
 }
 
-/* Power on: the registers come with the VMSA of the launch that follows. INIT: they cannot be set. */
+/* Power on: the registers come with the launch that follows. INIT: they cannot be set. */
 void es_vcpu_reset(struct vcpu *v, bool init)
 {
 	struct es_vcpu *es = v->es;

@@ -93,11 +93,12 @@ def test_secret_is_read_in_the_guest(linux, tmp_path, platform):
     owner = es.Owner(tmp_path, platform.text)
     store = tmp_path / "flash"
     shutil.copyfile(platform.flash, store)
-    m = linux(section(cpus=2, test="secret", **{"sev-secret": "wait"}, **owner.keys), more=owner.files,
-              psp=f",nv-file={store}")
+    m = linux(section(cpus=2, test="secret", **{"sev-secret": "wait"}, **owner.keys),
+              more=owner.files, psp=f",nv-file={store}")
     value = " ".join(launched(m))
     lines = owner.packet("secret", value, "what only the owner knows")
-    assert re.search(r"^secret +waiting +2 +256M +es +for its owner's secret", m.command("vm list"), re.M)
+    assert re.search(r"^secret +waiting +2 +256M +es +for its owner's secret",
+                     m.command("vm list"), re.M)
     assert "the measurement is the expected one" in \
         owner.measurement(m.folder / "ravelin.conf", "secret", value)
     m.command("vm reset secret", 180)

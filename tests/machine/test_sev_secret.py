@@ -58,8 +58,8 @@ def waits(m, name="a"):
 def test_from_certificate_to_secret(owned, tmp_path):
     """P: the packet is made for this launch and read in the guest; meanwhile another VM runs. What
     was typed is in no log, trace, history or memory afterwards."""
-    m, owner = owned({"a": {"autostart": "yes"}, "b": {"autostart": "yes"}}, log="info", fatal=False,
-                     extra_sections=PLAIN)
+    m, owner = owned({"a": {"autostart": "yes"}, "b": {"autostart": "yes"}}, log="info",
+                     fatal=False, extra_sections=PLAIN)
     es.wait_state(m, "plain", "off")        # it came behind those that wait
     assert waits(m) and waits(m, "b")
     value = es.measured(m, "a")
@@ -192,8 +192,9 @@ def test_damaged_session(owned, tmp_path, platform):
     """N: certificate, wrapped keys, their MAC, the policy's MAC: refused in words, nothing leaks."""
     owner = es.Owner(tmp_path, platform.text)
     files = {}
-    for name, what, at in (("point", "godh", 0x14), ("algo", "godh", 0x0c), ("keys", "session", 0x10),
-                           ("mac", "session", 0x40), ("policy", "session", 0x60)):
+    for name, what, at in (("point", "godh", 0x14), ("algo", "godh", 0x0c),
+                           ("keys", "session", 0x10), ("mac", "session", 0x40),
+                           ("policy", "session", 0x60)):
         key = {"godh": "sev-cert", "session": "sev-session"}[what]
         files[name] = (key, damaged(tmp_path / f"owner_{what}.b64", at, tmp_path / f"{name}.raw"))
     m, _ = owned({"a": {}, "other": {"policy": "nodbg"},
@@ -212,7 +213,7 @@ def test_damaged_session(owned, tmp_path, platform):
 
 
 def test_by_files(owned, tmp_path, platform):
-    """A processor that repeats its nonce takes a packet from files. N: one larger than its place."""
+    """P: a processor that repeats its nonce takes a packet from files. N: one too large."""
     owner = es.Owner(tmp_path, platform.text)
     nonce = ",mnonce=" + "5a" * 16
     keys = {"sev-secret": "secret.payload", "sev-secret-header": "secret.header"}
@@ -221,8 +222,8 @@ def test_by_files(owned, tmp_path, platform):
     owner.packet("a", es.measured(m, "a"), TEXT)
     m.stop()
     files = {f"secret.{x}": owner.base.with_suffix(f".{x}") for x in ("header", "payload")}
-    m, _ = owned({"a": keys, "b": {**keys, "sev-secret-gpa": hex((16 << 20) - 48)}}, owner, psp=nonce,
-                 files=files)
+    m, _ = owned({"a": keys, "b": {**keys, "sev-secret-gpa": hex((16 << 20) - 48)}}, owner,
+                 psp=nonce, files=files)
     out = m.command("vm start b")
     assert "secret's payload has 80 bytes; its place takes 16 to 48, in steps of 16" in out, out
     assert "not started" in out
