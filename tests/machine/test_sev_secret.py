@@ -55,11 +55,13 @@ def waits(m, name="a"):
     return re.search(rf"^{name} +waiting .* es +for its owner's secret", m.command("vm list"), re.M)
 
 
-def test_from_certificate_to_secret(owned, tmp_path):
+def test_from_certificate_to_secret(owned, tmp_path, platform):
     """P: the packet is made for this launch and read in the guest; meanwhile another VM runs. What
     was typed is in no log, trace, history or memory afterwards."""
     m, owner = owned({"a": {"autostart": "yes"}, "b": {"autostart": "yes"}}, log="info",
                      fatal=False, extra_sections=PLAIN)
+    (tmp_path / "platform").write_text(platform.text)
+    assert "are signed as they must be" in es.tool("verify", tmp_path / "platform")
     es.wait_state(m, "plain", "off")        # it came behind those that wait
     assert waits(m) and waits(m, "b")
     value = es.measured(m, "a")
@@ -67,7 +69,8 @@ def test_from_certificate_to_secret(owned, tmp_path):
     assert "the measurement is the expected one" in \
         owner.measurement(tmp_path / "ravelin.conf", "a", value)
     lines = owner.packet("a", value, TEXT * 20)
-    payload = owner.base.with_suffix(".payload").read_bytes()
+    packet = owner.base.with_suffix(".payload").read_bytes() + \
+        owner.base.with_suffix(".header").read_bytes()[4:]
     assert len(lines) > 2
     m.command("trace on")
     assert "started, 1 vCPUs" in give(m, lines)
@@ -85,8 +88,8 @@ def test_from_certificate_to_secret(owned, tmp_path):
         for at in range(0, len(word) - 16, 16):
             assert word[at:at + 16] not in seen
             assert word[at:at + 16].encode() not in ram
-    for at in range(0, len(payload) - 16, 16):
-        assert payload[at:at + 16] not in ram
+    for at in range(0, len(packet), 16):
+        assert packet[at:at + 16] not in ram
 
 
 def test_refused_and_then_the_right_one(owned, tmp_path, platform):

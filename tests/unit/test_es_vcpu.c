@@ -243,8 +243,10 @@ static void test_row27_start_up(void **state)
 	assert_int_equal(v.state, VCPU_ON);
 	/* The boot processor has no such life. */
 	v.id = 0;
+	lapic_resets = 0;
 	startup(HAZ_INIT);
 	assert_int_equal(v.state, VCPU_ON);
+	assert_int_equal(lapic_resets, 0);
 	es_vcpu_destroy(&v);
 }
 
