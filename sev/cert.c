@@ -17,6 +17,10 @@
 #define CHAIN_AT PAGE_SIZE /* where the processor writes it */
 #define LINE_BYTES 48U     /* 64 characters */
 
+/* By which AMD hands out the signed certificate of the chip's own key, the CEK. */
+#define ID_AT (3 * PAGE_SIZE)
+#define ID_SIZE 64U /* a socket */
+
 static void print(const u8 *certs)
 {
 	char line[BASE64_LEN(LINE_BYTES) + 1];
@@ -43,6 +47,18 @@ static int export(u8 *certs, paddr_t pa)
 	return err;
 }
 
+static void print_id(const u8 *id, paddr_t pa)
+{
+	struct psp_blob b = { .addr = pa, .len = 2 * ID_SIZE };
+
+	if (psp_get_id(&b) != 0)
+		return; /* logged; owners can do without */
+	log_printf("chip ");
+	for (u32 i = 0; i < ID_SIZE; i++)
+		log_printf("%02x", id[i]);
+	log_printf("\n");
+}
+
 int sev_cert_print(void)
 {
 	int err = sev_up();
@@ -50,8 +66,10 @@ int sev_cert_print(void)
 
 	if (pa != 0) {
 		err = export(phys_to_virt(pa), pa);
-		if (err == 0)
+		if (err == 0) {
+			print_id(phys_to_virt(pa + ID_AT), pa + ID_AT);
 			print(phys_to_virt(pa));
+		}
 		if (!psp_dead()) /* it would write there yet */
 			free_pages(pa, CERTS_ORDER);
 	} else if (err == 0) {

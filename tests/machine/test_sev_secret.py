@@ -62,6 +62,7 @@ def test_from_certificate_to_secret(owned, tmp_path, platform):
                      fatal=False, extra_sections=PLAIN)
     (tmp_path / "platform").write_text(platform.text)
     assert "are signed as they must be" in es.tool("verify", tmp_path / "platform")
+    assert re.match(r"chip (?!0+\n)[0-9a-f]{128}\n-----BEGIN", platform.text), platform.text[:200]
     es.wait_state(m, "plain", "off")        # it came behind those that wait
     assert waits(m) and waits(m, "b")
     value = es.measured(m, "a")

@@ -9,7 +9,7 @@ import pathlib
 import struct
 
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, utils
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 import pytest
 
 TREE = pathlib.Path(__file__).resolve().parents[2]
@@ -407,3 +407,48 @@ def test_hexadecimal(tmp_path, capsys):
     assert T.from_file_or_base64(str(tmp_path / "f"), "x", 32, 48) == blob
     with pytest.raises(T.Refused, match="32 bytes, 48 are needed"):
         T.from_file_or_base64(value, "x", 48)
+
+
+# --- AMD's certificates ---
+
+def amd_certificate(key, usage, signer):
+    """ASK or ARK: SEV API, appendix B."""
+    numbers = key.public_key().public_numbers()
+    size = key.key_size // 8
+    data = bytearray(64)
+    struct.pack_into("<I", data, 0x24, usage)
+    struct.pack_into("<II", data, 0x38, key.key_size, key.key_size)
+    data += numbers.e.to_bytes(size, "little") + numbers.n.to_bytes(size, "little")
+    return bytes(data) + amd_signature(signer, bytes(data))[::-1]
+
+
+def amd_signature(key, data):
+    digest = hashes.SHA384() if key.key_size == 4096 else hashes.SHA256()
+    return key.sign(data, padding.PSS(padding.MGF1(digest), digest.digest_size), digest)
+
+
+@pytest.mark.parametrize("bits", [2048, 4096])
+def test_chain_up_to_amd(tmp_path, capsys, bits):
+    """With the CEK as the processor gives it, unsigned, and as AMD does."""
+    good = chain()
+    ark, ask = (rsa.generate_private_key(65537, bits) for _ in range(2))
+    (tmp_path / "amd").write_bytes(amd_certificate(ask, T.USAGE_ASK, ark) +
+                                   amd_certificate(ark, T.USAGE_ARK, ark))
+    cek = bytearray(good[3])
+    struct.pack_into("<II", cek, 0x414, T.USAGE_ASK, 1)
+    cek[0x41C:0x41C + bits // 8] = amd_signature(ask, bytes(cek[:0x414]))[::-1]
+    (tmp_path / "cek").write_bytes(cek)
+    (tmp_path / "platform").write_text(printed(good))
+    args = ["verify", str(tmp_path / "platform"), "--amd", str(tmp_path / "amd")]
+    assert T.main(args) == 1
+    assert "CEK: not signed by a ASK" in capsys.readouterr().err
+    args += ["--cek", str(tmp_path / "cek")]
+    assert T.main(args) == 0
+    assert "CEK is signed by AMD's ASK" in capsys.readouterr().out
+    cek[0x41C] ^= 1
+    (tmp_path / "cek").write_bytes(cek)
+    assert T.main(args) == 1
+    assert "bad signature of the ASK" in capsys.readouterr().err
+    (tmp_path / "cek").write_bytes(chain()[3])  # another chip's
+    assert T.main(args) == 1
+    assert "PEK: bad signature of the CEK" in capsys.readouterr().err
