@@ -78,7 +78,8 @@ void es_hook_enter(paddr_t vmcb_pa, struct vmsa *host)
 	if (es_hook(ES_HOOK_SKIP_R13))
 		wrong = es_enter_checked(vmcb_pa, host, pattern, es_enter_skip_r13);
 	else
-		wrong = es_enter_checked(vmcb_pa, host, pattern, es_enter);
+		wrong = es_enter_checked(vmcb_pa, host, pattern,
+					 svm.guarded ? es_enter_guarded : es_enter);
 	read_host(&after);
 	checked.entries++;
 	if (wrong == 0 && memcmp(&before, &after, sizeof(before)) == 0)
@@ -97,11 +98,22 @@ void es_hook_enter(paddr_t vmcb_pa, struct vmsa *host)
 /* The two pages behind the image's first one. */
 #define SWAP_GPA 0x101000UL
 
+static void set_registers(struct vcpu *v)
+{
+	static const enum vreg reg[] = { VREG_RIP, VREG_CR0, VREG_EFER };
+
+	for (u32 i = 0; i < ARRAY_SIZE(reg); i++)
+		log_err("eshook: setting register: error %d", -virt->set_reg(v, reg[i], 0));
+	((struct vmsa *)phys_to_virt(v->es->vmsa))->rip ^= 1;
+}
+
 void es_hook_launched(struct vm *vm)
 {
 	size_t len = 2 * PAGE_SIZE;
 	paddr_t pa;
 
+	if (es_hook(ES_HOOK_VMSA_LATE))
+		set_registers(vm->vcpu[0]);
 	if (!es_hook(ES_HOOK_SWAP_PAGES))
 		return;
 	pa = virt_to_phys(vm_ram_ptr(vm, SWAP_GPA, &len, false));
@@ -125,7 +137,7 @@ static int hook_command(int argc, char **argv)
 		[ES_HOOK_SWAP_PAGES] = "swap-pages", [ES_HOOK_VERSION3] = "version3",
 	[ES_HOOK_KERNEL_BYTE] = "kernel-byte", [ES_HOOK_INITRD_BYTE] = "initrd-byte",
 	[ES_HOOK_CMDLINE_BYTE] = "cmdline-byte",
-		[ES_HOOK_CHECK] = "check",
+		[ES_HOOK_VMSA_LATE] = "vmsa-late", [ES_HOOK_CHECK] = "check",
 	};
 
 	es_hooks = 0;
@@ -133,7 +145,8 @@ static int hook_command(int argc, char **argv)
 		for (u32 n = 0; n < ES_HOOKS; n++)
 			if (!strcmp(argv[i], name[n]))
 				es_hooks |= BIT32(n);
-	log_printf("hooks 0x%x, %lu entries checked on CPU 0\n", es_hooks, checked.entries);
+	log_printf("hooks 0x%x, %lu entries checked on CPU 0, by %s\n", es_hooks, checked.entries,
+		   svm.guarded ? "es_enter_guarded" : "es_enter");
 	return 0;
 }
 SHELL_COMMAND(eshook, hook_command, "[NAME...]", "deliberate mistakes of the SEV-ES code");

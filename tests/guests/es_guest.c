@@ -589,52 +589,8 @@ static void secret(void)
 	print("es: secret '%s'\n", text);
 }
 
-/* --- cost --- */
-
-static inline u64 rdtsc(void)
-{
-	u32 lo, hi;
-
-	__asm__ volatile("rdtsc" : "=a"(lo), "=d"(hi) : : "memory");
-	return (u64)hi << 32 | lo;
-}
-
-static void put_cpuid(volatile struct es_ghcb *g)
-{
-	*(volatile u64 *)&g->save[GHCB_EXITCODE] = 0x72;
-	*(volatile u64 *)&g->save[GHCB_INFO1] = 0;
-	*(volatile u64 *)&g->save[GHCB_INFO2] = 0;
-	*(volatile u64 *)&g->save[GHCB_RAX] = 0;
-	*(volatile u64 *)&g->save[GHCB_RCX] = 0;
-	g->valid[0] = 1UL << 63;
-	g->valid[1] = 1UL << (GHCB_RCX / 8 - 64) | 7UL << (GHCB_EXITCODE / 8 - 64);
-}
-
-/* Where the TSC counts instructions: what one VMGEXIT costs beside itself. */
-static void cpuid_cost(void)
-{
-	volatile struct es_ghcb *g = es_ghcb();
-	u64 with = ~0UL, without = ~0UL, t;
-
-	wrmsr(MSR_GHCB, (u64)g);
-	for (u32 i = 0; i < 50; i++) {
-		t = rdtsc();
-		put_cpuid(g);
-		t = rdtsc() - t;
-		without = t < without ? t : without;
-		t = rdtsc();
-		put_cpuid(g);
-		vmgexit();
-		t = rdtsc() - t;
-		with = t < with ? t : with;
-	}
-	check("served", (u32)ghcb_get(GHCB_INFO1), 0);
-	print("es: CPUID by GHCB %lu\n", with - without - 1);
-}
-
 static void (*const tests[])(void) = {
 	[0] = hello,
-	[1] = cpuid_cost,
 	[5] = one_copy,
 	[6] = intercepts,
 	[7] = debug_registers,
