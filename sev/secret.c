@@ -139,10 +139,12 @@ static int go_on(struct vm *vm)
 {
 	int err = es_launch_finish(vm);
 
-	if (err == 0)
+	if (err == 0) {
 		vm_run(vm);
-	else
+	} else {
 		(void)es_stop(vm);
+		log_err("vm %s: not started", vm->name);
+	}
 	return err;
 }
 
@@ -159,22 +161,29 @@ static struct vm *need_waiting(const char *name)
 	return NULL;
 }
 
-int es_secret_command(int argc, char **argv)
+static int run(int argc, char **argv)
 {
 	struct vm *vm;
 	int err = 0;
 
-	if (argc < 4 || argc > 5)
+	if (argc < 4 || argc > 5 || (argc == 4 && !strcmp(argv[3], "+")))
 		return -EINVAL;
 	vm = need_waiting(argv[2]);
 	if (vm == NULL)
-		err = -ENOENT;
-	else if (argc == 5 || strcmp(argv[3], "none") != 0)
+		return -ENOENT;
+	if (argc == 5 || strcmp(argv[3], "none") != 0)
 		err = take(vm, argc - 3, argv + 3);
+	if (err == -EAGAIN)
+		return 0;
+	return err != 0 ? err : go_on(vm);
+}
+
+int es_secret_command(int argc, char **argv)
+{
+	int err = run(argc, argv);
+
 	for (int i = 3; i < argc; i++)
 		memset(argv[i], 0, strlen(argv[i]));
 	shell_forget();
-	if (err != 0)
-		return err == -EAGAIN ? 0 : err;
-	return go_on(vm);
+	return err;
 }

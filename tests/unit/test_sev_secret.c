@@ -333,13 +333,17 @@ static void no_room(void **state)
 
 static void who_does_not_wait(void **state)
 {
-	char other[] = "b", name[] = "a", word[] = "none", second[] = "x";
-	char *argv[] = { "vm", "secret", other, word, second };
+	char other[] = "b", name[] = "a", word[] = "AAAA", second[] = "x", third[] = "y";
+	char *argv[] = { "vm", "secret", other, word, second, third };
 
 	assert_int_equal(es_secret_command(3, argv), -EINVAL);
-	assert_int_equal(es_secret_command(6, argv), -EINVAL);
 	assert_int_equal(es_secret_command(4, argv), -ENOENT);
 	assert_non_null(strstr(screen, "b: no such VM"));
+	assert_int_equal(word[0], 0);
+	assert_int_equal(es_secret_command(6, argv), -EINVAL); /* wiped, too */
+	assert_int_equal(second[0] | third[0], 0);
+	assert_int_equal(forgotten, 3);
+	assert_int_equal(command("+", ""), -EINVAL);
 	argv[2] = name;
 	for (u32 s = VM_OFF; s <= VM_CRASHED; s++) {
 		vm.state = s;
