@@ -266,3 +266,16 @@ def test_no_place(owned):
     out = m.command("vm start a")
     assert "no place for it in the guest; set sev-secret-gpa" in out and "not started" in out, out
     es.clean(m)
+
+
+def test_by_efi(owned):
+    """P: the loader that reads the configuration's files knows that `wait` is none."""
+    # OVMF places devices at the end of all address bits and does not know that some are lost.
+    m, owner = owned({"a": {}}, door="efi", memory=",phys-reduction=0", log="info")
+    m.command("vm start a")
+    assert waits(m)
+    m.command(owner.packet("a", es.measured(m, "a"), TEXT)[-1])
+    assert printed(m) == TEXT
+    log = m.command("log dmesg")
+    assert "boot: file owner_session.b64" in log and "could not be read" not in log, log
+    es.clean(m)
