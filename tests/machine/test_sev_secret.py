@@ -60,8 +60,8 @@ def waits(m, name="a"):
 def test_from_certificate_to_secret(owned, tmp_path, platform):
     """P: the packet is made for this launch and read in the guest; meanwhile another VM runs. What
     was typed is in no log, trace, history or memory afterwards."""
-    m, owner = owned({"a": {"autostart": "yes"}, "b": {"autostart": "yes"}}, log="info",
-                     fatal=False, extra_sections=PLAIN)
+    m, owner = owned({"a": {"autostart": "yes"}, "b": {"autostart": "yes"}}, fatal=False,
+                     extra_sections=PLAIN)
     (tmp_path / "platform").write_text(platform.text)
     assert "are signed as they must be" in es.tool("verify", tmp_path / "platform")
     assert re.match(r"chip (?!0+\n)[0-9a-f]{128}\n-----BEGIN", platform.text), platform.text[:200]
@@ -76,7 +76,7 @@ def test_from_certificate_to_secret(owned, tmp_path, platform):
         owner.base.with_suffix(".header").read_bytes()[4:]
     assert len(lines) > 2
     m.command("trace on")
-    assert "started, 1 vCPUs" in give(m, lines)
+    assert give(m, lines) == ""
     assert printed(m) == TEXT * 20
     m.command("trace off")
     assert waits(m, "b")
@@ -271,7 +271,7 @@ def test_no_place(owned):
 def test_by_efi(owned):
     """P: the loader that reads the configuration's files knows that `wait` is none."""
     # OVMF places devices at the end of all address bits and does not know that some are lost.
-    m, owner = owned({"a": {}}, door="efi", memory=",phys-reduction=0", log="info")
+    m, owner = owned({"a": {}}, door="efi", memory=",phys-reduction=0")
     m.command("vm start a")
     assert waits(m)
     m.command(owner.packet("a", es.measured(m, "a"), TEXT)[-1])
