@@ -63,8 +63,8 @@ int es_secret_give(struct vm *vm, const u8 *header, paddr_t payload, u64 size)
 	if (err != 0)
 		return err;
 	if (size == 0 || size > es->secret_room || !IS_ALIGNED(size, 16)) {
-		log_err("vm %s: the secret's payload has %lu bytes; its place takes 16 to %u, in steps "
-			"of 16", vm->name, size, es->secret_room);
+		log_err("vm %s: the secret's payload has %lu bytes; its place takes 16 to %u, in "
+			"steps of 16", vm->name, size, es->secret_room);
 		return -E2BIG;
 	}
 	return sev_guest_secret(&es->guest, header, payload, virt_to_phys(es->secret), (u32)size);
@@ -92,7 +92,8 @@ static int take_payload(const struct vm *vm, const char *text)
 		log_printf("%s: the payload is longer than its place of %u bytes; pack less\n",
 			   vm->name, vm->es->secret_room);
 	else if (n < 0)
-		log_printf("%s: the payload is no base64, or cut within a group of four\n", vm->name);
+		log_printf("%s: the payload is no base64, or cut within a group of four\n",
+			   vm->name);
 	else
 		p->size += (u32)n;
 	return n < 0 ? (int)n : 0;
@@ -156,8 +157,9 @@ static struct vm *need_waiting(const char *name)
 		return vm;
 	log_printf("%s: %s\n", name, vm == NULL ? "no such VM; try vm list" :
 		   vm->es == NULL ? "is no SEV-ES guest and takes no secret" :
-		   config_secret_waits(vm->config) ? "is not in a launch that waits; see vm list" :
-						     "waits for none: sev-secret = wait is not set");
+		   config_secret_waits(vm->config) ?
+		   "is not in a launch that waits; see vm list" :
+		   "waits for none: sev-secret = wait is not set");
 	return NULL;
 }
 

@@ -194,7 +194,7 @@ def damaged(path, at, to):
 
 
 def test_damaged_session(owned, tmp_path, platform):
-    """N: certificate, wrapped keys, their MAC, the policy's MAC: refused in words, nothing leaks."""
+    """N: certificate, wrapped keys, their MAC, policy's MAC: refused in words, nothing leaks."""
     owner = es.Owner(tmp_path, platform.text)
     files = {}
     for name, what, at in (("point", "godh", 0x14), ("algo", "godh", 0x0c),

@@ -73,7 +73,10 @@ void log_print(u32 level, const char *fmt, ...)
 	va_end(ap);
 }
 
-size_t str_copy(char *dst, const char *src, size_t size) { return (size_t)snprintf(dst, size, "%s", src); }
+size_t str_copy(char *dst, const char *src, size_t size)
+{
+	return (size_t)snprintf(dst, size, "%s", src);
+}
 struct vm *vm_find(const char *name) { return strcmp(name, vm.name) == 0 ? &vm : NULL; }
 bool config_secret_waits(const struct vm_config *c) { return strcmp(c->sev_secret, "wait") == 0; }
 void shell_forget(void) { forgotten++; }
@@ -88,7 +91,8 @@ void *vm_ram_ptr(struct vm *m, gpa_t gpa, size_t *len, bool write)
 	return ram + gpa;
 }
 
-int sev_guest_secret(const struct sev_guest *g, const u8 *hdr, paddr_t trans, paddr_t guest, u32 len)
+int sev_guest_secret(const struct sev_guest *g, const u8 *hdr, paddr_t trans, paddr_t guest,
+		     u32 len)
 {
 	assert_ptr_equal(g, &es.guest);
 	assert_ptr_equal(guest, es.secret);
