@@ -233,8 +233,10 @@ int es_launch(struct vm *vm)
 	es->ap_jump_table = 0;
 	memset(es->last, 0, sizeof(es->last));
 	err = run_steps(&x);
-	if (x.owner != 0)
+	if (x.owner != 0) {
+		memset(x.cert, 0, PAGE_SIZE); /* with what follows it, the secret's header */
 		free_pages(x.owner, ORDER_4K);
+	}
 	if (err == 0 && vm->state != VM_WAITING)
 		err = es_launch_finish(vm);
 	if (err != 0)
