@@ -33,7 +33,7 @@ COLD := boot/%.c drivers/%.c sev/asid.c sev/es_vcpu.c sev/es_run.c sev/es_vm.c s
 	sev/ghcb_msr.c sev/ghcb_stats.c sev/guest.c sev/launch.c sev/plan.c sev/sev.c \
 	sev/vmsa.c sev/why.c core/config.c core/loader%.c core/shell%.c core/console.c core/start.c \
 	core/main.c core/boot_info.c core/printf.c core/log.c core/panic.c core/pmm.c core/heap.c \
-	core/unit.c core/vm.c arch/x86/hostmem.c arch/x86/paging.c arch/x86/smp.c arch/x86/tsc.c \
+	core/unit.c core/vm.c arch/x86/hostmem.c arch/x86/memcrypt.c arch/x86/paging.c arch/x86/smp.c arch/x86/tsc.c \
 	arch/x86/cpu.c arch/x86/symbols.c selftest/%.c arch/x86/mitigations.c arch/x86/vmx/names.c arch/x86/vmx/controls.c arch/x86/svm/names.c vdev/acpi_tables.c \
 	vdev/rtc.c vdev/pit.c
 COLD += sev/direct.c sev/sha256.c

@@ -129,9 +129,9 @@ static void show_host(const struct host_config *h)
 		else
 			log_printf("console = 0x%x,%u\n", h->console[i].port, h->console[i].baud);
 	}
-	log_printf("log = %s\nescape = ctrl-%c\nmitigations = %s\n",
+	log_printf("log = %s\nescape = ctrl-%c\nmitigations = %s\nmemory-encryption = %s\n",
 		   h->log_level < 4 ? level_name[h->log_level] : "?", h->escape + '@',
-		   h->mitigations ? "yes" : "no");
+		   h->mitigations ? "yes" : "no", h->memory_encryption ? "yes" : "no");
 	if (h->attach[0])
 		log_printf("attach = %s\n", h->attach);
 }

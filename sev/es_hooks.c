@@ -106,8 +106,8 @@ void es_hook_launched(struct vm *vm)
 		return;
 	pa = virt_to_phys(vm_ram_ptr(vm, SWAP_GPA, &len, false));
 	(void)pt_unmap(&vm->npt, SWAP_GPA, 2 * PAGE_SIZE);
-	(void)pt_map(&vm->npt, SWAP_GPA, pa + PAGE_SIZE, PAGE_SIZE, PT_RWX | PT_USER);
-	(void)pt_map(&vm->npt, SWAP_GPA + PAGE_SIZE, pa, PAGE_SIZE, PT_RWX | PT_USER);
+	(void)pt_map(&vm->npt, SWAP_GPA, pa + PAGE_SIZE, PAGE_SIZE, PT_RWX | PT_USER | PT_ENCRYPTED);
+	(void)pt_map(&vm->npt, SWAP_GPA + PAGE_SIZE, pa, PAGE_SIZE, PT_RWX | PT_USER | PT_ENCRYPTED);
 }
 
 /* --- shell --- */
