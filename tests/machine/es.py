@@ -116,10 +116,10 @@ def registers(m):
     return text
 
 
-def dump(m, path):
+def dump(m, path, size=512 << 20):
     """All RAM as it is in the chips."""
     m.qmp("stop")
-    m.qmp("pmemsave", val=0, size=512 << 20, filename=str(path))
+    m.qmp("pmemsave", val=0, size=size, filename=str(path))
     m.qmp("cont")
     return path.read_bytes()
 
