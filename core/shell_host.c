@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "arch/x86/cpu.h"
+#include "arch/x86/paging.h"
 #include "arch/x86/percpu.h"
 #include "arch/x86/tsc.h"
 #include "core/errno.h"
@@ -69,6 +70,8 @@ static int mem_command(int argc, char **argv)
 	log_printf("total %8lu MiB %10lu frames\nfree  %8lu MiB %10lu frames\n",
 		   (unsigned long)(total >> 8), (unsigned long)total, (unsigned long)(free >> 8),
 		   (unsigned long)free);
+	if (host_c_bit != 0)
+		log_printf("encrypted with the host's key\n");
 	for (u32 i = 0; i < VM_MAX; i++) {
 		const struct vm *vm = vm_get(i);
 
