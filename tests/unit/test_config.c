@@ -103,7 +103,7 @@ static void test_full(void **state)
 	assert_true(c.host.memory_encryption);
 	assert_int_equal(c.vms, 2);
 	assert_string_equal(vms[0].name, "web");
-	assert_int_equal(vms[0].line, 10);
+	assert_int_equal(vms[0].line, 11);
 	assert_true(vms[0].valid);
 	assert_string_equal(vms[0].kernel, "\\boot\\vmlinuz");
 	assert_string_equal(vms[0].initrd, "initrd.img");
