@@ -279,8 +279,10 @@ static int map_private(struct pt *pt, u64 va, u64 size)
 {
 	for (u64 done = 0; done < size; done += PAGE_SIZE) {
 		paddr_t pa = private_frame();
-		int err = pa != 0 ? pt_map(pt, va + done, pa, PAGE_SIZE, PT_RW | PT_ENCRYPTED) : -ENOMEM;
+		int err = -ENOMEM;
 
+		if (pa != 0)
+			err = pt_map(pt, va + done, pa, PAGE_SIZE, PT_RW | PT_ENCRYPTED);
 		if (err != 0)
 			return err;
 	}

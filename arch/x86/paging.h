@@ -131,8 +131,9 @@ int direct_map_show(paddr_t pa, u64 size);
  */
 struct boot_info;
 /*
- * Before that: memory will be encrypted when that is wanted and can be; what cannot be is logged. From
- * here to the switch to the CPU's own space all RAM is seen through the key, modules too.
+ * Before that: memory will be encrypted when that is wanted and can be; why it cannot be is
+ * logged. From here to the switch to the CPU's own space all RAM is seen through the key,
+ * modules too.
  */
 void memcrypt_init(const struct boot_info *bi, bool wanted);
 /* After the switch: the first page tables are as they were, for the other CPUs' start. */

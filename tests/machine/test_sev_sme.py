@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Host memory encryption (`memory-encryption = yes`): row 30 of docs/sev-es.md.
 
-The RAM of the SEV machine holds what the chips of a real one would: `es.dump()` is ciphertext where a
-page is encrypted. The checkers are fatal, and caches are not coherent over keys.
+The RAM of the SEV machine holds what the chips of a real one would: `es.dump()` is ciphertext where
+a page is encrypted. The checkers are fatal, and caches are not coherent over keys.
 """
 
 import re
@@ -67,7 +67,7 @@ def test_row30_save_area_without_c_bit(guests):
 
 @pytest.mark.parametrize("on", [True, False])
 def test_row30_what_the_chips_hold(guests, tmp_path, on):
-    """What guests and hypervisor write is ciphertext in the chips, and plain text when it is off."""
+    """What guests and hypervisor write is ciphertext in the chips; plain text when it is off."""
     m = guests({"a": (8,)}, host=ON if on else {}, fatal=False)
     m.command("vm start plain")
     m.run_guest("a", end="es: hidden")
@@ -151,8 +151,8 @@ def test_row30_refused_with_reason(machine, cpu, memory, words):
 
 
 def test_row30_refused_on_one_cpu(guests, tmp_path):
-    """N: a CPU without SYSCFG[23] cannot use the others' memory: it is left out, in words. The image
-    is changed to look at SYSCFG[24], which is clear: no CPU of this machine can be set alone."""
+    """N: a CPU without SYSCFG[23] cannot use the others' memory: it is left out, in words. The
+    image is changed to look at SYSCFG[24], which is clear: no CPU of this machine can be set alone."""
     image = bytearray(es.hooks_image().read_bytes())
     look = bytes.fromhex("0fbae017") # bt eax, 23
     assert image.count(look) == 1
@@ -169,8 +169,9 @@ def test_row30_refused_on_one_cpu(guests, tmp_path):
 
 
 def test_row30_other_c_bit(guests):
-    """The bit is where CPUID says; more address bits are lost."""
-    m = guests({"a": (9,)}, memory=",c-bit=47,phys-reduction=5", image=BUILD / "ravelin.elf")
+    """The bit is where CPUID says; more address bits are lost; most memory is above 4 GiB."""
+    m = guests({"a": (9,)}, memory=",c-bit=47,phys-reduction=5", image=BUILD / "ravelin.elf",
+               machine_memory="5G")
     assert "encrypted with the host's key, C-bit 47" in m.command("log dmesg")
     assert "0 failed" in ends_well(m, "a")
     ends_well(m, "plain")
