@@ -35,7 +35,7 @@ COLD := boot/%.c drivers/%.c selftest/%.c \
 	sev/plan.c sev/secret.c sev/sev.c sev/sha256.c sev/vmsa.c sev/why.c \
 	core/boot_info.c core/config.c core/console.c core/heap.c core/loader%.c core/log.c core/main.c \
 	core/panic.c core/pmm.c core/printf.c core/shell%.c core/start.c core/unit.c core/vm.c \
-	arch/x86/cpu.c arch/x86/emulate.c arch/x86/gwalk.c arch/x86/hostmem.c \
+	arch/x86/cpu.c arch/x86/emulate.c arch/x86/gwalk.c arch/x86/hostmem.c arch/x86/memcrypt.c \
 	arch/x86/mitigations.c arch/x86/paging.c arch/x86/smp.c arch/x86/symbols.c arch/x86/traps.c \
 	arch/x86/tsc.c \
 	arch/x86/svm/names.c arch/x86/svm/svm.c arch/x86/vmx/controls.c arch/x86/vmx/names.c \

@@ -274,6 +274,11 @@ static const char *key_mitigations(struct parser *p, struct span v)
 	return span_bool(v, &p->c->host.mitigations);
 }
 
+static const char *key_memory_encryption(struct parser *p, struct span v)
+{
+	return span_bool(v, &p->c->host.memory_encryption);
+}
+
 /* ---- [vm NAME] ---- */
 
 static const char *key_cmdline(struct parser *p, struct span v)
@@ -428,6 +433,7 @@ static const struct key host_keys[] = {
 	KEY("attach", key_attach),
 	KEY("escape", key_escape),
 	KEY("mitigations", key_mitigations),
+	KEY("memory-encryption", key_memory_encryption),
 };
 
 static const struct key vm_keys[] = {
@@ -453,7 +459,7 @@ static const struct key vm_keys[] = {
 	KEY("pv", key_pv),
 };
 
-#define HOST_KEY_NAMES "console, log, attach, escape, mitigations"
+#define HOST_KEY_NAMES "console, log, attach, escape, mitigations, memory-encryption"
 #define VM_KEY_NAMES \
 	"kernel, initrd, cmdline, module, firmware, memory, cpus, affinity, sev, policy, " \
 	"sev-loader, sev-cert, sev-session, sev-secret-header, sev-secret, sev-secret-gpa, " \

@@ -69,6 +69,7 @@ struct host_config {
 	char attach[CONFIG_NAME_LEN];  /* VM whose serial port gets the console after start */
 	char escape;                   /* control character that returns to the shell; Ctrl-] by default */
 	bool mitigations;
+	bool memory_encryption;        /* the host's own: what it allocates (SME) */
 };
 
 struct config {
@@ -89,6 +90,8 @@ void config_defaults(struct config *c);
 
 /* The machine's configuration, constant after start. */
 extern struct config config;
+/* Reads it from the boot module, which is below 4 GiB; before there is memory to allocate. */
+void config_read(const struct boot_info *bi);
 /* Its section of that name, valid or not; NULL: none. */
 const struct vm_config *config_find(const char *name);
 /* Does a launch of this VM wait for its owner's secret? */

@@ -102,7 +102,7 @@ static int map_range(struct vm *vm, gpa_t gpa, u32 first, u64 skip, u64 size)
 			i++;
 		}
 		run = MIN(run, size);
-		err = pt_map(&vm->npt, gpa, c[first] + skip, run, PT_RWX | PT_USER);
+		err = pt_map(&vm->npt, gpa, c[first] + skip, run, PT_RWX | PT_USER | PT_ENCRYPTED);
 		if (err < 0)
 			return err;
 		gpa += run;
@@ -272,7 +272,7 @@ int vm_map_rom(struct vm *vm, gpa_t gpa, u64 size, u8 **image)
 	vm->ram.rom_order = order;
 	vm->ram.rom_gpa = gpa;
 	vm->ram.rom_size = size;
-	err = pt_map(&vm->npt, gpa, vm->ram.rom, size, PT_RX | PT_USER);
+	err = pt_map(&vm->npt, gpa, vm->ram.rom, size, PT_RX | PT_USER | PT_ENCRYPTED);
 	if (err < 0) {
 		free_pages(vm->ram.rom, order);
 		vm->ram.rom = 0;

@@ -64,6 +64,24 @@ static void read_host(struct host_state *s)
 	__asm__ volatile("mov %%gs, %0" : "=r"(s->gs));
 }
 
+/* What #VMEXIT loads is ciphertext then: the host's own is put back before anybody needs it. */
+static u64 enter_hsave_plain(paddr_t vmcb_pa, struct vmsa *host, const u64 *pattern,
+			     struct host_state *after)
+{
+	const struct svm_cpu *c = svm_this_cpu();
+	u64 xcr0 = cpu_features.xsave ? xgetbv(0) : 0, wrong;
+
+	svm_vmsave(c->host_vmcb);
+	wrmsr(MSR_VM_HSAVE_PA, c->pages);
+	wrong = es_enter_checked(vmcb_pa, host, pattern, es_enter);
+	wrmsr(MSR_VM_HSAVE_PA, c->hsave);
+	read_host(after);
+	svm_vmload(c->host_vmcb);
+	if (cpu_features.xsave)
+		xsetbv(0, xcr0);
+	return wrong;
+}
+
 void es_hook_enter(paddr_t vmcb_pa, struct vmsa *host)
 {
 	static const char *const name[] = { "rbx", "rbp", "r12", "r13", "r14", "r15" };
@@ -75,12 +93,15 @@ void es_hook_enter(paddr_t vmcb_pa, struct vmsa *host)
 	u64 wrong;
 
 	read_host(&before);
-	if (es_hook(ES_HOOK_SKIP_R13))
+	if (es_hook(ES_HOOK_HSAVE_PLAIN))
+		wrong = enter_hsave_plain(vmcb_pa, host, pattern, &after);
+	else if (es_hook(ES_HOOK_SKIP_R13))
 		wrong = es_enter_checked(vmcb_pa, host, pattern, es_enter_skip_r13);
 	else
 		wrong = es_enter_checked(vmcb_pa, host, pattern,
 					 svm.guarded ? es_enter_guarded : es_enter);
-	read_host(&after);
+	if (!es_hook(ES_HOOK_HSAVE_PLAIN))
+		read_host(&after);
 	checked.entries++;
 	if (wrong == 0 && memcmp(&before, &after, sizeof(before)) == 0)
 		return;
@@ -118,8 +139,8 @@ void es_hook_launched(struct vm *vm)
 		return;
 	pa = virt_to_phys(vm_ram_ptr(vm, SWAP_GPA, &len, false));
 	(void)pt_unmap(&vm->npt, SWAP_GPA, 2 * PAGE_SIZE);
-	(void)pt_map(&vm->npt, SWAP_GPA, pa + PAGE_SIZE, PAGE_SIZE, PT_RWX | PT_USER);
-	(void)pt_map(&vm->npt, SWAP_GPA + PAGE_SIZE, pa, PAGE_SIZE, PT_RWX | PT_USER);
+	(void)pt_map(&vm->npt, SWAP_GPA, pa + PAGE_SIZE, PAGE_SIZE, PT_RWX | PT_USER | PT_ENCRYPTED);
+	(void)pt_map(&vm->npt, SWAP_GPA + PAGE_SIZE, pa, PAGE_SIZE, PT_RWX | PT_USER | PT_ENCRYPTED);
 }
 
 /* --- shell --- */
@@ -138,6 +159,7 @@ static int hook_command(int argc, char **argv)
 	[ES_HOOK_KERNEL_BYTE] = "kernel-byte", [ES_HOOK_INITRD_BYTE] = "initrd-byte",
 	[ES_HOOK_CMDLINE_BYTE] = "cmdline-byte",
 		[ES_HOOK_VMSA_LATE] = "vmsa-late", [ES_HOOK_CHECK] = "check",
+		[ES_HOOK_HSAVE_PLAIN] = "hsave-plain", [ES_HOOK_CHECK] = "check",
 	};
 
 	es_hooks = 0;

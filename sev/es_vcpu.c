@@ -79,7 +79,7 @@ int es_vcpu_init(struct vcpu *v)
 	v->es = es;
 	v->trap_protected = true;
 	set_intercepts(b);
-	b->msrpm_base = msrpm;
+	b->msrpm_base = machine_pa(msrpm);
 	b->np_control = VMCB_NP_ENABLE | VMCB_SEV_ENABLE | VMCB_SEV_ES_ENABLE;
 	b->lbr_control = VMCB_LBR_ENABLE; /* SEV-ES guests need it: APM vol. 2, 15.35.2 */
 	b->vmsa_pa = vmsa;                /* plain address: the CPU knows that it is encrypted */

@@ -169,8 +169,8 @@ static int secret(struct launch *x)
 static int start(struct launch *x)
 {
 	struct vm *vm = x->l.vm;
-	const struct sev_session s = { .cert = virt_to_phys(x->cert),
-				       .session = virt_to_phys(x->session) };
+	const struct sev_session s = { .cert = machine_pa(virt_to_phys(x->cert)),
+				       .session = machine_pa(virt_to_phys(x->session)) };
 
 	return sev_guest_start(&vm->es->guest, vm->es->name, vm->config->policy,
 			       vm->config->sev_session[0] != '\0' ? &s : NULL);

@@ -105,7 +105,8 @@ def hooks_image():
 
 
 def start(machine, guests, directory, memory="", psp="", extra_sections="", files=None,
-          log="warn", host=None, fatal=True, icount=False, more=(), **kw):
+          log="warn", host=None, fatal=True, icount=False, more=(), machine_memory="512M",
+          **kw):
     """A machine whose VMs are SEV-ES guests: {name: (test, args..., {keys})}."""
     conf = host_section(log=log, **(host or {})) + extra_sections
     files = dict(files or {})
@@ -119,10 +120,9 @@ def start(machine, guests, directory, memory="", psp="", extra_sections="", file
              "-device", "sev-psp,id=psp" + psp, *more]
     if icount: # one instruction is a tick of the TSC
         extra += ["-icount", "shift=0,sleep=off"]
-    kw.setdefault("memory", "512M")
     kw.setdefault("smp", 2)
     m = machine(conf, files, qemu=sev_qemu(), accel="tcg,thread=single", cpu="EPYC", extra=extra,
-                **kw)
+                memory=machine_memory, **kw)
     m.boot(180)
     return m
 
@@ -161,10 +161,10 @@ def registers(m):
     return text
 
 
-def dump(m, path):
+def dump(m, path, size=512 << 20):
     """All RAM as it is in the chips."""
     m.qmp("stop")
-    m.qmp("pmemsave", val=0, size=512 << 20, filename=str(path))
+    m.qmp("pmemsave", val=0, size=size, filename=str(path))
     m.qmp("cont")
     return path.read_bytes()
 

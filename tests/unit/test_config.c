@@ -61,6 +61,7 @@ static void test_full(void **state)
 			       "attach = web\n"
 			       "escape = ctrl-a\n"
 			       "mitigations = off\n"
+			       "memory-encryption = yes\n"
 			       "; another\n"
 			       "[vm web]   # first\n"
 			       "kernel  = \\boot\\vmlinuz            # the kernel\n"
@@ -99,9 +100,10 @@ static void test_full(void **state)
 	assert_string_equal(c.host.attach, "web");
 	assert_int_equal(c.host.escape, 1);
 	assert_false(c.host.mitigations);
+	assert_true(c.host.memory_encryption);
 	assert_int_equal(c.vms, 2);
 	assert_string_equal(vms[0].name, "web");
-	assert_int_equal(vms[0].line, 10);
+	assert_int_equal(vms[0].line, 11);
 	assert_true(vms[0].valid);
 	assert_string_equal(vms[0].kernel, "\\boot\\vmlinuz");
 	assert_string_equal(vms[0].initrd, "initrd.img");
@@ -141,6 +143,7 @@ static void test_defaults(void **state)
 	assert_int_equal(c.host.log_level, LOG_INFO);
 	assert_int_equal(c.host.escape, 0x1d); /* Ctrl-] */
 	assert_true(c.host.mitigations);
+	assert_false(c.host.memory_encryption);
 	assert_int_equal(vms[0].memory, 256UL << 20);
 	assert_int_equal(vms[0].cpus, 1);
 	assert_int_equal(parse(""), 0);
@@ -247,6 +250,7 @@ static const struct {
 	{ "[host]\nattach = nobody", "ravelin.conf:2: attach = nobody: no such VM" },
 	{ "[host]\nattach = a b", "not a VM's name" },
 	{ "[host]\nmitigations = 3", "use yes or no" },
+	{ "[host]\nmemory-encryption = sme", "use yes or no" },
 	{ "[host]\nkernel = k", "unknown key in [host]; use console, log" },
 	{ "[host]\n[host]\nlog=info", "ravelin.conf:2: [host]: already in line 1" },
 	{ "[guest x]\nkernel=k\n", "unknown section; use [host] or [vm NAME]" },

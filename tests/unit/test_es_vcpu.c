@@ -154,6 +154,23 @@ static void test_row06_msr_bitmap(void **state)
 	es_vcpu_destroy(&v);
 }
 
+/* The bitmap is encrypted memory; the VMSA is so by itself: its address is plain. */
+static void test_row30_addresses(void **state)
+{
+	paddr_t plain;
+
+	assert_int_equal(es_vcpu_init(&v), 0);
+	plain = vmcb.msrpm_base;
+	es_vcpu_destroy(&v);
+	host_c_bit = BIT(51);
+	assert_int_equal(es_vcpu_init(&v), 0);
+	assert_int_equal(vmcb.msrpm_base, plain | BIT(51));
+	assert_int_equal(vmcb.vmsa_pa, v.es->vmsa);
+	assert_int_equal(vmcb.vmsa_pa >> 51, 0);
+	es_vcpu_destroy(&v);
+	host_c_bit = 0;
+}
+
 static void test_out_of_memory(void **state)
 {
 	for (int n = 0; n < 3; n++) {
@@ -330,6 +347,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(test_row32_control_block, setup),
 		cmocka_unit_test_setup(test_row06_msr_bitmap, setup),
+		cmocka_unit_test_setup(test_row30_addresses, setup),
 		cmocka_unit_test_setup(test_out_of_memory, setup),
 		cmocka_unit_test_setup(test_row25_registers, setup),
 		cmocka_unit_test_setup(test_row27_start_up, setup),
