@@ -7,7 +7,9 @@
  * Prints "bench NAME TICKS" for each; the least of three runs counts. The
  * cost of the loop itself is measured and taken off.
  *
- * With the option "busy" it only spins, interrupts on, for ever.
+ * With the option "busy" it only spins, interrupts on, for ever; with "idle" it halts.
+ * With "ipi" only the interrupt to another CPU is measured; with "others=N" N CPUs more are
+ * started first, which halt.
  *
  * With the option "trace" it waits for a byte on COM1, then does each operation
  * a few times only, with calls of mark_operation() and mark_turn() between them:
@@ -173,15 +175,15 @@ static void op_deadline_taken(void)
 
 static volatile u32 other_taken;
 static volatile bool other_stop;
+static volatile bool other_halts; /* asked for */
+static volatile bool other_idle;  /* about to execute HLT */
 
 static void on_other(struct frame *f)
 {
 	(void)f;
+	other_idle = false;
 	other_taken++;
-	if (x2apic)
-		wrmsr(0x80b, 0);
-	else
-		apic_eoi();
+	apic_eoi();
 }
 
 static void other_cpu(u32 cpu)
@@ -189,8 +191,15 @@ static void other_cpu(u32 cpu)
 	(void)cpu;
 	apic_write(APIC_SVR, 0x1ff);
 	sti();
-	while (!other_stop)
-		pause_cpu();
+	while (!other_stop) {
+		if (!other_halts) {
+			pause_cpu();
+			continue;
+		}
+		cli();
+		other_idle = true;
+		__asm__ volatile("sti; hlt" ::: "memory");
+	}
 	cli();
 }
 
@@ -202,6 +211,22 @@ static void op_ipi_other(void)
 	apic_write(APIC_ICR, IRQ_OTHER);
 	while (!arrived(other_taken, want))
 		;
+}
+
+/* Ends when the other CPU is about to halt again. */
+static void op_ipi_halted(void)
+{
+	op_ipi_other();
+	while (!other_idle)
+		;
+}
+
+static void halting_cpu(u32 cpu)
+{
+	(void)cpu;
+	cli();
+	for (;;)
+		__asm__ volatile("hlt");
 }
 
 /* --- measuring --------------------------------------------------------------------------------- */
@@ -367,17 +392,32 @@ static void timer(void)
 	apic_write(APIC_LVT_TIMER, 0x10000);
 }
 
+/* A first turn before each: the CPU must already do what the name says. */
 static void other(void)
 {
-	if (option_number("cpus", 1) < 2)
-		return;
 	irq_handler[IRQ_OTHER] = on_other;
 	ap_work = other_cpu;
-	if (start_cpus(2) != 2)
+	low_init();
+	if (start_cpus(1) != 1)
 		return;
 	delay_us(1000);
-	bench_turns("ipi.other", op_ipi_other, 200);
+	bench_turns("ipi.running", op_ipi_other, 200);
+	other_halts = true;
+	op_ipi_halted();
+	bench_turns("ipi.halted", op_ipi_halted, 200);
 	other_stop = true;
+}
+
+static void halted_others(u32 count)
+{
+	u32 up;
+
+	if (count == 0)
+		return;
+	ap_work = halting_cpu;
+	low_init();
+	up = start_cpus(count);
+	print("others %u\n", up);
 }
 
 static void with_x2apic(void)
@@ -413,8 +453,19 @@ int main(void)
 		for (;;)
 			rdtsc();
 	}
+	if (option("idle", text, sizeof(text))) {
+		print("bench idle\n");
+		for (;;)
+			__asm__ volatile("sti; hlt");
+	}
+	halted_others((u32)option_number("others", 0));
 	if (trace)
 		wait_for_byte();
+	if (option("ipi", text, sizeof(text))) {
+		other();
+		print("bench done\n");
+		guest_exit(0);
+	}
 	print("bench loop %lu\n", overhead / TURNS);
 	BENCH_ALL(plain_operations);
 	if (!plain)
@@ -423,7 +474,6 @@ int main(void)
 	BENCH_ALL(interrupts);
 	cli();
 	timer();
-	other();
 	with_x2apic();
 	print("bench done\n");
 	guest_exit(0);

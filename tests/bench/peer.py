@@ -21,6 +21,7 @@ import tempfile
 import gate
 import machine
 import run
+import single
 
 # KVM as measured independently with such a payload, mitigations on, by kind of emulator.
 REFERENCE = {
@@ -31,24 +32,47 @@ REFERENCE = {
               "self_ipi": 14416, "self_ipi.hlt": 17533, "mmio.hole": 7253},
 }
 KVMGUEST = machine.TOP / "tests" / "sev-machine" / "kvmguest.py"
-GUEST = ["-m", "64", "-kernel", "/bench.elf", "-append", "run",
+HOST_CPU = "EPYC,+svm,+npt,x2apic=off,hypervisor=off"
+# What the host's kernel command line says reaches the guest's: commas stand for spaces.
+GUEST = ["-m", "64", "-smp", "${GUEST_CPUS:-1}", "-kernel", "/bench.elf", "-append",
+         '"$(echo ${GUEST_CMDLINE:-run} | tr , \' \')"',
          "-device", "isa-debug-exit,iobase=0xf4,iosize=4"]
 
 
-def host_files(tmp, build, series):
+def host_files(tmp, series, files, guest):
     """Kernel and initramfs of KVM's host, in tmp."""
-    subprocess.run([sys.executable, str(KVMGUEST), str(tmp), series,
-                    str(build / "guests" / "bench.elf"), "--", *GUEST], check=True)
+    subprocess.run([sys.executable, str(KVMGUEST), str(tmp), series, *map(str, files), "--",
+                    *guest], check=True)
 
 
-def on_kvm(emu, tmp, mitigations):
-    append = f"console=ttyS0 loglevel=3 mitigations={'auto,nosmt' if mitigations else 'off'}"
-    argv = [*emu, "-cpu", "EPYC,+svm,+npt,x2apic=off,hypervisor=off", "-m", "1024",
-            "-kernel", tmp / "vmlinuz", "-initrd", tmp / "initrd", "-append", append,
-            *machine.COUNTING]
-    with machine.Machine(argv, tmp) as m:
+def host_argv(emu, tmp, mitigations, *, memory=1024, cpus=1, append=""):
+    """The emulator's arguments that start KVM's host from host_files()."""
+    kernel = f"console=ttyS0 loglevel=3 mitigations={'auto,nosmt' if mitigations else 'off'} "
+    return [*emu, "-cpu", HOST_CPU, "-m", str(memory), "-smp", str(cpus),
+            "-kernel", tmp / "vmlinuz", "-initrd", tmp / "initrd", "-append", kernel + append]
+
+
+def measure(emu, tmp, mitigations):
+    """{operation: instructions} by the guest's own clock."""
+    with machine.Machine([*host_argv(emu, tmp, mitigations), *machine.COUNTING], tmp) as m:
         text = m.wait("bench done", 300)
     return {name: int(n) for name, n in re.findall(r"^bench (\S+) (\d+)$", text, re.M)}
+
+
+def expensive(emu, tmp, build, mitigations, cmdline="trace", cpus=(1, 1)):
+    """{operation: Counter} of the instructions outside the guest, its QEMU's included.
+
+    cpus: the host's and the guest's.
+    """
+    append = f"GUEST_CMDLINE={cmdline} GUEST_CPUS={cpus[1]}"
+    argv = host_argv(emu, tmp, mitigations, cpus=cpus[0], append=append)
+    with machine.Machine([*argv, *machine.COUNTING], tmp) as m:
+        return single.expensive(m, tmp / "log", build / "guests" / "bench.elf64")
+
+
+def figures(emu, tmp, build, mitigations):
+    """As run.figures()."""
+    return run.joined(measure(emu, tmp, mitigations), expensive(emu, tmp, build, mitigations))
 
 
 def table(ravelin, kvm):

@@ -14,7 +14,7 @@ GUEST_CFLAGS := -std=gnu17 -O2 -g0 -ffreestanding -fno-pic -fno-pie -mcmodel=sma
 GUEST_ELFS := $(foreach n,$(GUEST_NAMES),$(GUEST_OUT)/$(n).elf $(GUEST_OUT)/$(n)-pvh.elf)
 
 .PHONY: guests
-guests: $(GUEST_ELFS) $(GUEST_OUT)/es.bin $(GUEST_OUT)/task.elf
+guests: $(GUEST_ELFS) $(GUEST_OUT)/es.bin $(GUEST_OUT)/task.elf $(GUEST_OUT)/user
 
 $(GUEST_OUT):
 	@mkdir -p $@
@@ -48,6 +48,12 @@ $(GUEST_OUT)/task.elf: $(GUEST_DIR)/task.asm | $(GUEST_OUT)
 	@$(NASM) -f elf32 -o $(GUEST_OUT)/task.o $<
 	@$(CROSS_COMPILE)ld -m elf_i386 -nostdlib --build-id=none --no-warn-rwx-segments \
 		-z noexecstack -N -Ttext 0x100000 -e start -o $@ $(GUEST_OUT)/task.o
+
+# A Linux guest's first process, entered where nothing else is ever executed.
+$(GUEST_OUT)/user: $(GUEST_DIR)/../bench/user.asm | $(GUEST_OUT)
+	@$(NASM) -f elf64 -o $(GUEST_OUT)/user.o $<
+	@$(CROSS_COMPILE)ld -nostdlib --build-id=none -z noexecstack -Ttext 0x5a5a5000 -e start \
+		-o $@ $(GUEST_OUT)/user.o
 
 # Multiboot 1 loaders want a 32-bit ELF.
 $(GUEST_OUT)/%.elf: $(GUEST_OUT)/%.elf64
