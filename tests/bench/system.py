@@ -33,6 +33,7 @@ import fetch  # noqa: E402
 import initramfs  # noqa: E402
 
 USER_ENTRY = 0x5A5A5000  # guests.mk: of the first process
+HPET = 0xFED00000
 KERNEL_32 = 0x100000     # where a loader by the 32-bit protocol starts a bzImage
 COUNTS = (1, 8, 64)
 VCPUS = (1, 16, 64)
@@ -57,8 +58,15 @@ class Stopper:
             raise machine.BenchError(f"the emulator does not count: {text}")
         return int(found.group(1))
 
+    def clock(self):
+        """The same with idle time, to 10 instructions: HPET's main counter (IA-PC HPET 1.0a,
+        2.3.4 and 2.3.7), which nobody uses here."""
+        self.gdb.physical_write(HPET + 0x10, 1)
+        text = self.machine.command(f"xp /1gx {HPET + 0xf0:#x}")
+        return 10 * int(re.search(r": 0x([0-9a-f]+)", text).group(1), 16)
+
     def until(self, *addresses, seconds=600):
-        """Go on to one of the addresses; the count there."""
+        """Go on to one of the addresses."""
         for address in addresses:
             self.gdb.point(address)
         self.gdb.start()
@@ -70,7 +78,6 @@ class Stopper:
             raise machine.BenchError("none of " + " ".join(map(hex, addresses)) + " was reached:\n"
                                      + self.machine.text[-1500:])
         self.gdb.points_off()
-        return self.executed()
 
     def until_text(self, pattern):
         """Go on until that was printed."""
@@ -78,17 +85,25 @@ class Stopper:
         self.machine.wait_for(pattern, seconds=600)
         self.gdb.interrupt()
 
+    def count_at(self, *addresses):
+        """Go on to one of the addresses; the count there."""
+        self.until(*addresses)
+        return self.executed()
+
     def call(self, function):
         """Instructions of the next call of the function, its start to its return."""
-        start = self.until(function)
+        self.until(function)
         stack, _ = self.gdb.registers()
-        return self.until(self.gdb.word(stack)) - start
+        start = self.clock()
+        self.until(self.gdb.word(stack))
+        return self.clock() - start
 
 
-def counting(tmp):
-    """The emulator's options that make Stopper work."""
-    return ["-icount", f"shift=0,sleep=off,rr=record,rrfile={tmp / 'replay'}",
-            "-gdb", f"unix:{tmp / 'gdb'},server=on,wait=off"]
+def counting(tmp, record=True):
+    """The emulator's options that make Stopper work; with record, executed(). A recording takes
+    no input of the serial line."""
+    icount = f"shift=0,sleep=off,rr=record,rrfile={tmp / 'replay'}" if record else "shift=0,sleep=off"
+    return ["-icount", icount, "-gdb", f"unix:{tmp / 'gdb'},server=on,wait=off"]
 
 
 @contextlib.contextmanager
@@ -98,10 +113,10 @@ def folder():
 
 
 @contextlib.contextmanager
-def on_ravelin(build, conf, files, memory):
+def on_ravelin(build, conf, files, memory, record=False):
     with folder() as tmp:
         with machine.start_ravelin(machine.emulator(build), tmp, build, conf, files, memory=memory,
-                                   counting=False, extra=counting(tmp)) as m:
+                                   counting=False, extra=counting(tmp, record)) as m:
             yield Stopper(m, tmp / "gdb")
 
 
@@ -142,12 +157,17 @@ def preferred_address(kernel):
 
 
 def boot_ravelin(build, kernel, initrd):
-    image, entry = symbols(build / "ravelin.debug", "image_start", "mb2_entry")
-    with on_ravelin(build, BOOT_CONF, {"vmlinuz": kernel, "initrd.img": initrd}, 1024) as s:
-        start = s.until(entry - image + 0x200000)
-        guest = s.until(preferred_address(kernel) + 0x200)
-        user = s.until(USER_ENTRY)
-    return {"to_guest": guest - start, "to_user": user - guest}
+    elf = build / "ravelin.debug"
+    image, entry, *steps = symbols(elf, "image_start", "mb2_entry", "tsc_init", "smp_start",
+                                   "vm_create", "units_vm_init", "vm_start")
+    with on_ravelin(build, BOOT_CONF, {"vmlinuz": kernel, "initrd.img": initrd}, 1024,
+                    record=True) as s:
+        start = s.count_at(entry - image + 0x200000)
+        clock, clock_end, vm, vm_end, load = (s.count_at(step) for step in steps)
+        guest = s.count_at(preferred_address(kernel) + 0x200)
+        user = s.count_at(USER_ENTRY)
+    return {"to_guest": guest - start, "clock": clock_end - clock, "memory": vm_end - vm,
+            "load": guest - load, "to_user": user - guest}
 
 
 def boot_bare(build, kernel, initrd):
@@ -156,8 +176,8 @@ def boot_bare(build, kernel, initrd):
                 "-kernel", kernel, "-initrd", initrd, "-append", CMDLINE, *counting(tmp)]
         with machine.Machine(argv, tmp) as m:
             s = Stopper(m, tmp / "gdb")
-            start = s.until(KERNEL_32)
-            user = s.until(USER_ENTRY)
+            start = s.count_at(KERNEL_32)
+            user = s.count_at(USER_ENTRY)
     return {"to_user": user - start}
 
 
@@ -169,10 +189,10 @@ def boot_kvm(build, kernel, initrd, series):
         argv = peer.host_argv(machine.emulator(build), tmp, mitigations=False, memory=2048)
         with machine.Machine([*argv, *counting(tmp)], tmp) as m:
             s = Stopper(m, tmp / "gdb")
-            start = s.until(KERNEL_32)
+            start = s.count_at(KERNEL_32)
             s.until_text("L1: kvm_amd sev_es")
-            first = s.until(KERNEL_32)
-            user = s.until(USER_ENTRY)
+            first = s.count_at(KERNEL_32)
+            user = s.count_at(USER_ENTRY)
     return {"to_guest": first - start, "to_user": user - first}
 
 
@@ -317,10 +337,13 @@ def millions(n):
 
 
 def boot_table(found):
-    rows = [f"{'millions of instructions':44}{'Ravelin':>12}{'KVM':>12}{'bare':>12}"]
+    rows = [f"{'millions of instructions':50}{'Ravelin':>12}{'KVM':>12}{'bare':>12}"]
     for key, text in (("to_guest", "loader's jump to the guest kernel's first"),
+                      ("clock", " of these: waiting for a clock to set the TSC by"),
+                      ("memory", " of these: the guest's memory zeroed and mapped"),
+                      ("load", " of these: its kernel put in place"),
                       ("to_user", "from there to user space's first")):
-        rows.append(f"{text:44}" + "".join(
+        rows.append(f"{text:50}" + "".join(
             millions(found[who][key]) if key in found[who] else f"{'-':>12}"
             for who in ("ravelin", "kvm", "bare")))
     return "\n".join(rows)
