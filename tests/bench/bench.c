@@ -7,7 +7,8 @@
  * Prints "bench NAME TICKS" for each; the least of three runs counts. The
  * cost of the loop itself is measured and taken off.
  *
- * With the option "busy" it only spins, interrupts on, for ever; with "idle" it halts.
+ * With the option "busy" it only spins, interrupts on, for ever. With "short" it does three
+ * operations, 100 times each.
  * With "reference" it does the operations of an independent measurement of KVM (reference.py).
  * With "ipi" only the interrupt to another CPU is measured; with "others=N" N CPUs more are
  * started first, which halt.
@@ -484,6 +485,15 @@ static void with_x2apic(void)
 	cli();
 }
 
+static void short_operations(void)
+{
+	bench_turns("cpuid.0", op_cpuid0, 100);
+	bench_turns("apic.eoi", op_apic_eoi, 100);
+	sti();
+	bench_turns("self_ipi.hlt", op_self_ipi_hlt, 100);
+	cli();
+}
+
 int main(void)
 {
 	char text[8];
@@ -502,11 +512,6 @@ int main(void)
 		for (;;)
 			rdtsc();
 	}
-	if (option("idle", text, sizeof(text))) {
-		print("bench idle\n");
-		for (;;)
-			__asm__ volatile("sti; hlt");
-	}
 	halted_others((u32)option_number("others", 0));
 	if (trace)
 		wait_for_byte();
@@ -516,6 +521,11 @@ int main(void)
 		guest_exit(0);
 	}
 	print("bench loop %lu\n", overhead / TURNS);
+	if (option("short", text, sizeof(text))) {
+		short_operations();
+		print("bench done\n");
+		guest_exit(0);
+	}
 	if (option("reference", text, sizeof(text))) {
 		sti();
 		BENCH_ALL(reference_operations);

@@ -42,6 +42,10 @@ CMDLINE = "console=ttyS0 loglevel=3"
 PARTS = ("boot", "memory", "growth")
 
 
+def note(text):
+    print(f"system: {text}", file=sys.stderr, flush=True)
+
+
 # --- an emulator that stops where asked -----------------------------------------------------------
 
 class Stopper:
@@ -209,7 +213,7 @@ def boot(build, series):
 
 HOST = "[host]\nconsole = com1,115200\nmitigations = no\n"
 VM = """[vm {name}]
-kernel = bench.elf
+kernel = {kernel}
 cmdline = {cmdline}
 memory = 4M
 cpus = {cpus}
@@ -217,8 +221,10 @@ autostart = {start}
 """
 
 
-def vm(name, cmdline="idle", cpus=1, start=False):
-    return VM.format(name=name, cmdline=cmdline, cpus=cpus, start="yes" if start else "no")
+def vm(name, cmdline="", cpus=1, start=False):
+    """With a command line it is the benchmark's payload, else one that halts."""
+    return VM.format(name=name, kernel="bench.elf" if cmdline else "idle.elf",
+                     cmdline=cmdline or "idle", cpus=cpus, start="yes" if start else "no")
 
 
 def beside(count, *others):
@@ -243,7 +249,7 @@ def free_frames(s):
 
 
 def files(build):
-    return {"bench.elf": build / "guests" / "bench.elf"}
+    return {n: build / "guests" / n for n in ("bench.elf", "idle.elf")}
 
 
 # --- memory -------------------------------------------------------------------------------------------
@@ -322,10 +328,12 @@ def life(build, conf, count):
 def growth(build):
     found = {"vms": {}, "vcpus": {}}
     for n in COUNTS:
-        conf = beside(n, vm("bench", "run"))
+        note(f"{n} VMs")
+        conf = beside(n, vm("bench", "short"))
         found["vms"][n] = cost(build, conf, n) | life(build, beside(n, vm("probe")), n)
     for n in VCPUS:
-        conf = beside(1, vm("bench", f"run others={n - 1}", n))
+        note(f"{n} vCPUs")
+        conf = beside(1, vm("bench", f"short others={n - 1}", n))
         found["vcpus"][n] = cost(build, conf, 1) | life(build, beside(1, vm("probe", cpus=n)), 1)
     return found
 

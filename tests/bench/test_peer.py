@@ -50,7 +50,7 @@ def test_ipi_table_names_each_case():
 
 def test_only_vms_that_halt_are_beside():
     conf = system.beside(8, system.vm("bench", "run"))
-    assert conf.count("[vm ") == 8 and conf.count("cmdline = idle") == 7
+    assert conf.count("[vm ") == 8 and conf.count("kernel = idle.elf") == 7
     assert conf.count("autostart = yes") == 7
 
 
