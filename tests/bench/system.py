@@ -33,7 +33,6 @@ import fetch  # noqa: E402
 import initramfs  # noqa: E402
 
 USER_ENTRY = 0x5A5A5000  # guests.mk: of the first process
-HPET = 0xFED00000
 KERNEL_32 = 0x100000     # where a loader by the 32-bit protocol starts a bzImage
 COUNTS = (1, 8, 64)
 VCPUS = (1, 16, 64)
@@ -62,13 +61,6 @@ class Stopper:
             raise machine.BenchError(f"the emulator does not count: {text}")
         return int(found.group(1))
 
-    def clock(self):
-        """The same with idle time, to 10 instructions: HPET's main counter (IA-PC HPET 1.0a,
-        2.3.4 and 2.3.7), which nobody uses here."""
-        self.gdb.physical_write(HPET + 0x10, 1)
-        text = self.machine.command(f"xp /1gx {HPET + 0xf0:#x}")
-        return 10 * int(re.search(r": 0x([0-9a-f]+)", text).group(1), 16)
-
     def until(self, *addresses, seconds=600):
         """Go on to one of the addresses."""
         for address in addresses:
@@ -94,13 +86,19 @@ class Stopper:
         self.until(*addresses)
         return self.executed()
 
-    def call(self, function):
-        """Instructions of the next call of the function, its start to its return."""
+    def call(self, function, log):
+        """Instructions of the next call of the function, its start to its return, from a log."""
         self.until(function)
         stack, _ = self.gdb.registers()
-        start = self.clock()
-        self.until(self.gdb.word(stack))
-        return self.clock() - start
+        end = self.gdb.word(stack)
+        self.machine.command(f"logfile {log}")
+        self.machine.command("log exec,nochain")
+        self.machine.command("one-insn-per-tb on")
+        self.until(end)
+        self.machine.command("log none")
+        self.machine.command("one-insn-per-tb off")
+        with open(log, "rb") as lines:
+            return sum(line.startswith(b"Trace") for line in lines)
 
 
 def counting(tmp, record=True):
@@ -305,7 +303,8 @@ def cost(build, conf, count):
     with on_ravelin(build, conf, files(build), 1024) as s:
         s.gdb.start()
         shell(s)
-        s.machine.wait_for(rf"(?s)(?:vm idle\d+: started.*){{{count - 1}}}", seconds=300)
+        if count > 1:
+            s.machine.wait(f"vm idle{count - 2}: started", 300)
         found = measured(s)
     return {n: found[n] for n in ("cpuid.0", "apic.eoi", "self_ipi.hlt")}
 
@@ -316,12 +315,13 @@ def life(build, conf, count):
     with on_ravelin(build, conf, files(build), 1024) as s:
         s.gdb.start()
         shell(s)
-        s.machine.wait_for(rf"(?s)(?:vm idle\d+: started.*){{{count - 1}}}", seconds=300)
+        if count > 1:
+            s.machine.wait(f"vm idle{count - 2}: started", 300)
         s.gdb.interrupt()
         s.machine.send("vm destroy probe\r")
-        gone = s.call(destroy)
+        gone = s.call(destroy, s.machine.tmp / "log")
         s.machine.send("vm start probe\r")
-        made = s.call(create)
+        made = s.call(create, s.machine.tmp / "log")
     return {"create": made, "destroy": gone}
 
 
