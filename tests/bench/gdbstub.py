@@ -94,6 +94,12 @@ class Gdb:
         """Eight bytes at a linear address of the stopped CPU."""
         return struct.unpack("<Q", bytes.fromhex(self._ask(f"m{address:x},8")))[0]
 
+    def physical_write(self, address, value):
+        """Eight bytes to a physical address; to a device's register, too."""
+        self._ask("Qqemu.PhyMemMode:1")
+        self._ask(f"M{address:x},8:{struct.pack('<Q', value).hex()}")
+        self._ask("Qqemu.PhyMemMode:0")
+
     def registers(self):
         """(RSP, RIP) in 64-bit mode: rax rbx rcx rdx rsi rdi rbp rsp r8..r15 rip."""
         values = struct.unpack("<17Q", bytes.fromhex(self._ask("g"))[:136])

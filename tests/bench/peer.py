@@ -53,13 +53,9 @@ def measure(emu, tmp, mitigations, **host):
     return {name: int(n) for name, n in re.findall(r"^bench (\S+) (\d+)$", text, re.M)}
 
 
-def expensive(emu, tmp, build, mitigations, cmdline="trace", cpus=(1, 1)):
-    """{operation: Counter} of the instructions outside the guest, its QEMU's included.
-
-    cpus: the host's and the guest's.
-    """
-    append = f"GUEST_CMDLINE={cmdline} GUEST_CPUS={cpus[1]}"
-    argv = host_argv(emu, tmp, mitigations, cpus=cpus[0], append=append)
+def expensive(emu, tmp, build, mitigations):
+    """{operation: Counter} of the instructions outside the guest, its QEMU's included."""
+    argv = host_argv(emu, tmp, mitigations, append="GUEST_CMDLINE=trace")
     with machine.Machine([*argv, *machine.COUNTING], tmp) as m:
         return single.expensive(m, tmp / "log", build / "guests" / "bench.elf64")
 
