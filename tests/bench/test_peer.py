@@ -91,6 +91,13 @@ def test_debugger_sets_points_and_reads_registers(tmp_path):
     assert asked == ["?", "Z1,1000,1", "c", "g", "m10,8"]
 
 
+def test_debugger_writes_physical_memory(tmp_path):
+    asked = []
+    stub(tmp_path / "gdb", [b"T05", b"OK", b"OK", b"OK"], asked)
+    gdbstub.Gdb(tmp_path / "gdb").physical_write(0xfed00010, 0x102)
+    assert asked[1:] == ["Qqemu.PhyMemMode:1", "Mfed00010,8:0201000000000000", "Qqemu.PhyMemMode:0"]
+
+
 def test_debugger_reports_a_refusal(tmp_path):
     stub(tmp_path / "gdb", [b"T05", b"E22"], [])
     gdb = gdbstub.Gdb(tmp_path / "gdb")
