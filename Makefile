@@ -52,7 +52,7 @@ LDFLAGS := -nostdlib -static -T linker.ld --gc-sections --build-id=none \
 	-z max-page-size=4096 -z noexecstack --fatal-warnings --no-undefined
 
 .PHONY: all help clean run iso esp check check-unit check-machine check-full check-bochs check-repro check-size \
-	bench check-bench check-tools deps FORCE
+	bench bench-system check-bench check-tools deps FORCE
 all: $(O)/ravelin.elf $(O)/ravelin.efi check-size
 
 help:
@@ -65,7 +65,8 @@ help:
 	@echo '                 check-tools check-sev-machine'
 	@echo 'make check-unit  unit tests on this host, with sanitizers (TEST=name: one of them)'
 	@echo 'make check-machine  tests in emulators (PYTEST="-k boot": a choice)'
-	@echo 'make bench       what each operation costs a guest, in instructions'
+	@echo 'make bench       what each operation costs a guest, in instructions, beside KVM'
+	@echo 'make bench-system  boot, memory, and growth with more VMs, in instructions'
 	@echo 'make check-bench the gate: no operation costs more than committed (tests/bench)'
 	@echo 'make check-full  as check-machine, with every combination (hours)'
 	@echo 'make check-bochs the machine tests in Bochs, on Intel and AMD (hours)'
@@ -254,6 +255,12 @@ check-bench: all guests sev-machine
 bench: all guests sev-machine
 	@$(PYTHON) tests/bench/run.py --build $(O) --no-gate --json $(O)/bench.json
 	@$(PYTHON) tests/bench/peer.py --build $(O) --json $(O)/bench-kvm.json
+	@$(PYTHON) tests/bench/ipi.py --build $(O) --json $(O)/bench-ipi.json
+	@$(PYTHON) tests/bench/reference.py --build $(O) --json $(O)/bench-reference.json
+
+# The whole system: boot, memory, growth with the number of VMs and vCPUs.
+bench-system: all guests sev-machine
+	@$(PYTHON) tests/bench/system.py --build $(O) --json $(O)/bench-system.json
 
 # The same sources in two other folders give the same bytes.
 check-repro:

@@ -231,10 +231,15 @@ static void stats_kinds(const u64 exits[VEXIT_KINDS], const u64 cycles[VEXIT_KIN
 
 static void stats_vcpu(const struct vcpu *v)
 {
+	const struct vcpu_switches *s = &v->switches;
+
 	log_printf("  vCPU %u: %s, on CPU %u, ran %lu ms, %lu exits\n", v->id,
 		   vcpu_state_name(v), v->cpu,
 		   (unsigned long)(tsc_to_ns(v->run_tsc) / 1000000),
 		   (unsigned long)total(v->exits));
+	log_printf("  vCPU %u: entered %lu times, loaded %lu, XSETBV %lu, TSC_AUX %lu, IBPB %lu\n",
+		   v->id, (unsigned long)s->entries, (unsigned long)s->loads,
+		   (unsigned long)s->xcr0, (unsigned long)s->tsc_aux, (unsigned long)s->barriers);
 }
 
 /* All vCPUs' exits added up. */
@@ -294,6 +299,7 @@ static void counters_clear(void *arg)
 
 	memset(v->exits, 0, sizeof(v->exits));
 	memset(v->cycles, 0, sizeof(v->cycles));
+	memset(&v->switches, 0, sizeof(v->switches));
 }
 
 /* Counts start again, so that cycles and exits are of the same time. */

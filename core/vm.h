@@ -46,6 +46,15 @@ enum vcpu_state {
 	VCPU_ON         /* runs, waits for a CPU, or halts */
 };
 
+/* What is costly in a CPU beside the exits themselves, and never done for one of them alone. */
+struct vcpu_switches {
+	u64 entries;  /* into the backend's loop, each with a way out: VMLOAD and VMSAVE on SVM */
+	u64 loads;    /* of x87, vector and debug registers, another vCPU's before them */
+	u64 xcr0;     /* XSETBV */
+	u64 tsc_aux;  /* WRMSR of TSC_AUX */
+	u64 barriers; /* WRMSR of PRED_CMD */
+};
+
 struct vcpu {
 	/* Guest registers while not in guest mode; GPR_RSP lives in the backend. Offset 0: the
 	 * entry code addresses them. */
@@ -66,6 +75,7 @@ struct vcpu {
 
 	u64 exits[VEXIT_KINDS];  /* count per kind */
 	u64 cycles[VEXIT_KINDS]; /* host cycles per kind, while tracing or `vm stats` timing is on */
+	struct vcpu_switches switches;
 
 	struct cpuid_table cpuid;
 
