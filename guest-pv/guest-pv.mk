@@ -20,9 +20,9 @@ GPV_ELFS := $(foreach n,$(GPV_NAMES),$(GPV_OUT)/$(n).elf)
 .PHONY: guest-pv
 guest-pv: $(GPV_ELFS) $(GPV_NAMES:%=$(GPV_OUT)/%.es) $(GPV_OUT)/libguest-pv.a
 
-$(GPV_OUT)/%.o: $(GPV_DIR)/%.asm
+$(GPV_OUT)/%.o: $(GPV_DIR)/%.asm $(GPV_DIR)/stubs.inc
 	@mkdir -p $(@D)
-	@$(NASM) -f elf64 -Werror -o $@ $<
+	@$(NASM) -f elf64 -Werror -I$(GPV_DIR)/ -o $@ $<
 
 define GPV_VARIANT
 $(GPV_OUT)/$(1)/%.o: $(GPV_DIR)/%.c $(wildcard $(GPV_DIR)/*.h) $(GPV_DIR)/guest-pv.mk
