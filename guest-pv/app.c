@@ -373,11 +373,13 @@ static void take_turn(struct pv_cpu *self)
 		turn_work(self);
 }
 
-/* On one CPU after the other, while those whose turn it is not take interrupts. */
+/* On one CPU after the other (of many: on four), while the others take interrupts. */
 static void each_in_turn(void (*fn)(struct pv_cpu *self))
 {
+	uint32_t step = kernel_cpus <= 8 ? 1 : kernel_cpus / 3;
+
 	turn_work = fn;
-	for (turn = 0; turn < kernel_cpus; turn++)
+	for (turn = 0; turn < kernel_cpus; turn += step)
 		kernel_on_all(take_turn);
 }
 
@@ -386,7 +388,7 @@ static void count_ipis(struct pv_cpu *self)
 {
 	struct pv_cpuset to = others(self);
 	uint64_t calls = self->count.ipi_hypercalls, single = self->count.ipi_native;
-	bool pv = self->mask[PV_FOR_IPI] != NULL;
+	bool pv = self->mask[PV_FOR_IPI] != NULL && kernel_cpus > 1;
 
 	for (uint32_t i = 0; i < PV_CPUS; i++)
 		__atomic_store_n(&taken[i], 0, __ATOMIC_SEQ_CST);
