@@ -88,7 +88,7 @@ static struct {
 	uint64_t known[PV_CPUS];
 } __attribute__((aligned(64))) watch[PV_CPUS];
 static uint64_t watch_ns, watch_period_ns, report_ns;
-#define WATCH_BURST 200
+#define WATCH_BURST 100
 #define SECOND 1000000000ull
 
 static void look_at_others(uint32_t self)
