@@ -64,73 +64,99 @@ def test_switched_off(machine):
     assert "kvm-clock" not in m.text and "Hypervisor detected: KVM" not in m.text
 
 
-def test_more_vcpus_than_cpus_under_load(machine):
-    """Pipes between processes on 4 vCPUs of 1 CPU: wake-ups, IPIs, flushes; it must all end."""
-    conf = host_section(attach="linux") + linux_vm("linux", "boot", cpus=4)
-    m = machine(conf, linux_files(), smp=1)
+MESSAGING = "perf bench sched messaging -t -g 1 -l 20"
+
+
+@pytest.mark.parametrize("kernel", ["6.1", "6.12"])
+def test_perf_bench_sched(machine, kernel):
+    """On 4 vCPUs of 1 CPU, with all of the interface: wake-ups, IPIs, flushes; it must all end."""
+    conf = host_section(attach="linux", log="warn") + linux_vm("linux", "boot", cpus=4)
+    m = machine(conf, linux_files(kernel, "perf"), smp=1)
     m.expect(r"guest# ", 240, never=BAD)
-    m.line("for c in 0 1 2 3; do (i=0; while [ $i -lt 40 ]; do i=$((i+1)); "
-           "seq 200 | taskset -c $(((c+i)%4)) wc -l; done | sort | uniq -c | sed s/^/LOAD/) & done; "
-           "wait; echo ALL-DONE")
-    m.expect(r"^ALL-DONE$", 300, never=BAD)
-    assert len(re.findall(r"^LOAD +40 200$", m.text, re.M)) == 4
-
-
-def interrupts(m, kind):
-    """Interrupts of a kind that the guest has counted, on all its CPUs."""
-    m.line(f"grep ' *{kind}:' /proc/interrupts | sed s/^/COUNTED/")
-    numbers = m.expect(rf"^COUNTED *{kind}:([ 0-9]+)[A-Z]", 60).group(1)
-    return sum(map(int, numbers.split()))
+    for bench, done in (("perf bench sched messaging -g 1 -l 20", "1 groups == 40 processes run"),
+                        (MESSAGING, "1 groups == 40 threads run"),
+                        ("perf bench sched pipe -l 1000", "Executed 1000 pipe operations")):
+        m.line(f"{bench}; echo STATUS $?")
+        m.expect(done, 240, never=BAD)
+        assert float(m.expect(r"Total time: (\d+\.\d+) \[sec\]", 240, never=BAD).group(1)) > 0
+        assert m.expect(r"^STATUS (\d+)$", 60, never=BAD).group(1) == "0"
+    m.line("awk '/^cpu[0-3] / { print \"STEAL\", $9 }' /proc/stat")
+    for _ in range(4):
+        assert int(m.expect(r"^STEAL (\d+)$", 60).group(1)) > 0
 
 
 # A static key of the kernel: each change makes all other CPUs synchronise, three times.
 CASTS = 6
 TOGGLE = ("i=0; while [ $i -lt {n} ]; do echo 1 >/proc/sys/kernel/sched_schedstats; "
-          "echo 0 >/proc/sys/kernel/sched_schedstats; i=$((i+1)); done; echo TOGGLED")
+          "echo 0 >/proc/sys/kernel/sched_schedstats; i=$((i+1)); done; wait; echo TOGGLED")
 
 
-def multicasts(machine, kernel, pv, n=6):
-    """(exits by hypercall 10, exits by a write of ICR, interrupts taken) of so many changes of a
-    static key. An interrupt to all CPUs but one would be a single command by shorthand: that is
-    what no_ipi_broadcast is for."""
-    conf = host_section(attach="linux", log="warn") + linux_vm(
-        "linux", "boot", cpus=4, pv=pv, extra="x2apic_phys no_ipi_broadcast=1")
-    m = machine(conf, linux_files(kernel), smp=1)
-    m.expect(r"guest# ", 240, never=BAD)
-    taken = interrupts(m, "CAL")
+def interrupts(m):
+    """The guest's counters of interrupts by kind, on all its CPUs."""
+    m.line("sed 's/^/COUNTED/' /proc/interrupts; echo COUNTS-DONE")
+    begin = m.mark
+    m.expect(r"^COUNTS-DONE$", 60)
+    return {kind: sum(map(int, numbers.split())) for kind, numbers in
+            re.findall(r"^COUNTED *([A-Z]+):([ 0-9]+)", m.text[begin:m.mark], re.M)}
+
+
+def multicasts(m, n, load="", trace=False):
+    """So many changes of the key while the load runs: hypercalls by `vm stats`, writes of MSRs but
+    for those that follow a timer's interrupt, function call interrupts taken. And the trace."""
+    before = interrupts(m)
     m.shell()
-    before = exits(m, "linux").get("hypercall", 0)
-    m.command("trace on")
+    exits_before = exits(m, "linux")
+    if trace:
+        m.command("trace on")
     m.console("linux")
-    m.line(TOGGLE.format(n=n))
-    m.expect(r"^TOGGLED", 240, never=BAD)
+    m.line(load + TOGGLE.format(n=n))
+    m.expect(r"^TOGGLED$", 400, never=BAD)
     m.shell()
     m.command("trace off")
-    hypercalls = exits(m, "linux").get("hypercall", 0) - before
-    trace = m.command("trace show linux 2048", 240)
+    more = {kind: count - exits_before.get(kind, 0) for kind, count in exits(m, "linux").items()}
+    text = m.command("trace show linux 2048", 240) if trace else ""
     m.console("linux")
     m.line()
     m.expect(r"guest# ", 60)
-    taken = interrupts(m, "CAL") - taken
+    after = interrupts(m)
+    writes = more["wrmsr"] - (after["LOC"] - before["LOC"])
+    return more.get("hypercall", 0), writes, after["CAL"] - before["CAL"], text
+
+
+def measured(machine, kernel, pv):
+    """Few changes with a trace, many with nothing else, some while perf has all vCPUs busy. An
+    interrupt to all CPUs but one would be a single command by shorthand: that is what
+    no_ipi_broadcast is for."""
+    conf = host_section(attach="linux", log="warn") + linux_vm(
+        "linux", "boot", cpus=4, pv=pv, extra="x2apic_phys no_ipi_broadcast=1")
+    m = machine(conf, linux_files(kernel, "perf"), smp=1)
+    m.expect(r"guest# ", 240, never=BAD)
+    traced = multicasts(m, 6, trace=True)
+    icr = len(re.findall(r"wrmsr +(?:0x)?0*830\b", traced[3]))
+    quiet = multicasts(m, 40)
+    busy = multicasts(m, 20, MESSAGING + " & ")
+    assert "Total time" in m.text
     m.stop()
-    icr = len(re.findall(r"wrmsr +(?:0x)?0*830\b", trace))
-    return hypercalls, icr, taken
+    print(f"{kernel}, {pv}: {6 * CASTS} multicasts: {traced[:3]}, {icr} by ICR; "
+          f"{40 * CASTS}: {quiet[:3]}; {20 * CASTS} under load: {busy[:3]}")
+    return {6: traced, 40: quiet, 20: busy}, icr
 
 
 @pytest.mark.parametrize("kernel", ["6.1", "6.12"])
 def test_debian_multicasts_by_one_exit(machine, kernel):
     """Interrupts to three CPUs at once: one exit instead of three. Without `yield` and `unhalt`,
     so that all hypercalls are interrupts."""
-    casts = 6 * CASTS
-    calls, icr, taken = multicasts(machine, kernel, "kvmclock,steal,eoi,ipi,tlb")
-    # Fewer than one: a CPU that has not yet looked at its calls needs no further interrupt.
-    print(f"{kernel}: {casts} multicasts: {calls} hypercalls, {icr} single, {taken} interrupts")
-    assert taken >= 2.5 * casts
-    assert casts * 0.6 <= calls <= casts * 1.2
-    calls, icr, taken = multicasts(machine, kernel, "kvmclock,steal,eoi,tlb")
-    print(f"{kernel}: natively: {calls} hypercalls, {icr} single, {taken} interrupts")
-    assert calls == 0
-    assert icr >= 2 * casts
+    by_call, _ = measured(machine, kernel, "kvmclock,steal,eoi,ipi,tlb")
+    natively, icr = measured(machine, kernel, "kvmclock,steal,eoi,tlb")
+    for n, (calls, _, taken, _) in by_call.items():
+        # Fewer than one: a CPU that has not yet looked at its calls needs no further interrupt.
+        assert n * CASTS * 0.6 <= calls <= n * CASTS * 1.2
+        assert taken >= 2.5 * n * CASTS
+    for calls, _, _, _ in natively.values():
+        assert calls == 0
+    assert icr >= 2 * 6 * CASTS
+    # By `vm stats`: what is written beside the timer's deadlines is the same but for ICR.
+    assert natively[40][1] - by_call[40][1] >= 2 * 40 * CASTS * 0.8
 
 
 # --- guest-pv ---
@@ -419,15 +445,28 @@ def test_ipi_costs_its_sender(state, cpus, smp):
 # --- hostile ---
 
 def test_hostile_hypercalls(machine):
-    """10^6 random hypercalls and MSR values; a Linux VM on the same CPU goes on counting."""
-    conf = host_section(attach="victim") + linux_vm("victim", "count", cpus=1, memory="256M")
+    """10^6 random hypercalls and MSR values. A Linux VM and one that watches its memory, both on
+    the same CPU, go on counting."""
+    conf = host_section(attach="victim", log="warn")
+    conf += linux_vm("victim", "count", cpus=1, memory="256M")
+    conf += vm_section("watch", kernel="count.elf", memory="32M", cpus=1, autostart="no")
     conf += vm_section("evil", kernel="pvfuzz.elf", cmdline="calls=1000000", memory="64M", cpus=4,
                        autostart="no", **{"debug-exit": "yes"})
-    m = machine(conf, {**linux_files(), "pvfuzz.elf": guest("pvfuzz")}, smp=1)
+    m = machine(conf, {**linux_files(), "pvfuzz.elf": guest("pvfuzz"), "count.elf": guest("count")},
+                smp=1)
     m.expect(r"^RV-COUNT 2 ", 240)
     m.shell()
+    m.run_guest("watch", end=r"count: 3 ")
     out = m.run_guest("evil", end=r"^\[evil: (is off|has crashed)\]", timeout=580)
     assert "pvfuzz: survived 1000000" in out, out[-2000:]
+    seen = exits(m, "evil")
+    assert sum(seen.get(kind, 0) for kind in ("hypercall", "wrmsr")) >= 1000000, seen
+    m.console("watch")
+    begin = m.mark
+    for _ in range(4):
+        m.expect(r"^count: \d+ (unchanged|CHANGED)$", 60)
+    assert "CHANGED" not in m.text[begin:m.mark]
+    m.shell()
     m.console("victim")
     for _ in range(4):
         m.expect(r"^RV-COUNT \d+ ", 60, never=BAD)
