@@ -6,6 +6,9 @@ O ?= build
 NASM ?= nasm
 GUEST_DIR := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
 GUEST_OUT := $(O)/guests
+# The interrupt stubs are guest-pv's.
+GUEST_STUBS := $(GUEST_DIR)/../../guest-pv/stubs.inc
+GUEST_NASM := $(NASM) -f elf64 -I$(GUEST_DIR)/ -I$(dir $(GUEST_STUBS))
 GUEST_CC ?= $(CROSS_COMPILE)gcc
 GUEST_NAMES := hello exits hostile bench pvfuzz count pvipi
 GUEST_CFLAGS := -std=gnu17 -O2 -g0 -ffreestanding -fno-pic -fno-pie -mcmodel=small -mno-red-zone \
@@ -23,14 +26,14 @@ $(GUEST_OUT):
 $(GUEST_OUT)/low.bin: $(GUEST_DIR)/low.asm $(GUEST_DIR)/forms.inc | $(GUEST_OUT)
 	@$(NASM) -f bin -I$(GUEST_DIR)/ -o $@ $<
 
-$(GUEST_OUT)/start.o: $(GUEST_DIR)/start.asm $(GUEST_OUT)/low.bin
-	@$(NASM) -f elf64 -DLOW_BLOB='"$(GUEST_OUT)/low.bin"' -o $@ $<
+$(GUEST_OUT)/start.o: $(GUEST_DIR)/start.asm $(GUEST_STUBS) $(GUEST_OUT)/low.bin
+	@$(GUEST_NASM) -DLOW_BLOB='"$(GUEST_OUT)/low.bin"' -o $@ $<
 
-$(GUEST_OUT)/start-pvh.o: $(GUEST_DIR)/start.asm $(GUEST_OUT)/low.bin
-	@$(NASM) -f elf64 -DPVH_ONLY -DLOW_BLOB='"$(GUEST_OUT)/low.bin"' -o $@ $<
+$(GUEST_OUT)/start-pvh.o: $(GUEST_DIR)/start.asm $(GUEST_STUBS) $(GUEST_OUT)/low.bin
+	@$(GUEST_NASM) -DPVH_ONLY -DLOW_BLOB='"$(GUEST_OUT)/low.bin"' -o $@ $<
 
 $(GUEST_OUT)/forms64.o: $(GUEST_DIR)/forms64.asm $(GUEST_DIR)/forms.inc | $(GUEST_OUT)
-	@$(NASM) -f elf64 -I$(GUEST_DIR)/ -o $@ $<
+	@$(GUEST_NASM) -o $@ $<
 
 $(GUEST_OUT)/%.o: $(GUEST_DIR)/%.c $(GUEST_DIR)/rt.h | $(GUEST_OUT)
 	@$(GUEST_CC) $(GUEST_CFLAGS) -c -o $@ $<
@@ -69,8 +72,8 @@ $(GUEST_OUT)/%-pvh.elf: $(GUEST_OUT)/%.o $(GUEST_OUT)/start-pvh.o $(GUEST_OUT)/r
 
 # SEV-ES test guests: a flat image, entered at its first byte (es_start.asm).
 ES_OBJS := $(foreach n,es_start es_rt es_guest es_ghcb,$(GUEST_OUT)/$(n).o)
-$(GUEST_OUT)/es_start.o: $(GUEST_DIR)/es_start.asm | $(GUEST_OUT)
-	@$(NASM) -f elf64 -o $@ $<
+$(GUEST_OUT)/es_start.o: $(GUEST_DIR)/es_start.asm $(GUEST_STUBS) | $(GUEST_OUT)
+	@$(GUEST_NASM) -o $@ $<
 
 $(GUEST_OUT)/es_%.o: $(GUEST_DIR)/es_%.c $(GUEST_DIR)/es_rt.h | $(GUEST_OUT)
 	@$(GUEST_CC) $(GUEST_CFLAGS) -c -o $@ $<
