@@ -183,6 +183,7 @@ def test_pvh_is_the_other_door(machine):
     assert "guest-pv: PVH, 2 CPUs" in out
 
 
+@pytest.mark.qemu("needs a machine whose time passes faster than ours")
 def test_clock_for_a_day(machine):
     """A day of the machine's time: each instruction takes a microsecond of it, and sleep nothing of
     ours. The TSC's rate is what the hypervisor measured at its start."""
@@ -265,6 +266,7 @@ def run_es(machine, tmp_path, cpus, smp, name="guest-pv", cmdline="", timeout=24
     return m, out
 
 
+@pytest.mark.qemu("needs the secure processor of the patched QEMU")
 @pytest.mark.parametrize("cpus,smp", [(1, 1), (2, 2), (4, 1), (4, 2)])
 @pytest.mark.parametrize("name", ["guest-pv", "guest-pv-static"])
 def test_guest_pv_encrypted(machine, tmp_path, name, cpus, smp):
@@ -279,6 +281,7 @@ def test_guest_pv_encrypted(machine, tmp_path, name, cpus, smp):
 
 # --- what it costs ---
 
+@pytest.mark.qemu("counts instructions in QEMU")
 @pytest.mark.parametrize("state,cpus,smp", [("waiting", 64, 1), ("requested", 64, 1),
                                             ("halted", 9, 1), ("running", 2, 2)])
 def test_ipi_costs_its_sender(state, cpus, smp):

@@ -13,6 +13,8 @@ import pytest
 import es
 from harness import guest, vm_section
 
+pytestmark = pytest.mark.qemu("needs the secure processor of the patched QEMU")
+
 PLAIN = vm_section("plain", kernel="hello.elf", memory="32M", cpus=1, autostart="no",
                    **{"debug-exit": "yes"})
 

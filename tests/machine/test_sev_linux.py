@@ -9,6 +9,8 @@ import pytest
 import es
 from harness import BUILD, TREE, host_section, linux_files, vm_section
 
+pytestmark = pytest.mark.qemu("needs the secure processor of the patched QEMU")
+
 BAD = r"Kernel panic|RV-FAIL|BUG:|Oops"
 LOADER = {"sev-loader": "loader.bin"}
 
