@@ -74,6 +74,8 @@ for name in RDMSR WRMSR; do
 done
 hook msr.cc 's/^#include "cpu.h"$/&\n#include "ravelin-checks.h"/' 3
 hook msr.cc 's/msr.ia32_feature_ctrl = val32_lo;/msr.ia32_feature_ctrl = ravelin_feature_control(this, val32_lo);/' 4
+hook msr.cc 's/val64 = 0x1F; .. set bits .4:0.$/val64 = ravelin_arch_capabilities();/' 5
+hook msr.cc 's/^.*\[0\] - Indirect Branch Prediction Barrier (IBPB)$/&\n      ravelin_barrier(this);/' 6
 say "configuring"
 ./configure --enable-cpu-level=6 --enable-x86-64 --enable-smp --enable-fpu --enable-a20-pin \
 	--enable-all-optimizations --enable-vmx=2 --enable-svm --enable-avx --enable-evex \

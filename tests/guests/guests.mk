@@ -14,7 +14,7 @@ GUEST_CFLAGS := -std=gnu17 -O2 -g0 -ffreestanding -fno-pic -fno-pie -mcmodel=sma
 GUEST_ELFS := $(foreach n,$(GUEST_NAMES),$(GUEST_OUT)/$(n).elf $(GUEST_OUT)/$(n)-pvh.elf)
 
 .PHONY: guests
-guests: $(GUEST_ELFS) $(GUEST_OUT)/es.bin $(GUEST_OUT)/task.elf
+guests: $(GUEST_ELFS) $(GUEST_OUT)/es.bin $(GUEST_OUT)/task.elf $(GUEST_OUT)/remap.elf
 
 $(GUEST_OUT):
 	@mkdir -p $@
@@ -43,11 +43,11 @@ $(GUEST_OUT)/%.elf64: $(GUEST_OUT)/%.o $(GUEST_OUT)/start.o $(GUEST_OUT)/rt.o \
 	@$(CROSS_COMPILE)ld -nostdlib --build-id=none --no-warn-rwx-segments -z noexecstack \
 		-T $(GUEST_DIR)/guest.ld -o $@ $(filter %.o,$^)
 
-# Stands alone.
-$(GUEST_OUT)/task.elf: $(GUEST_DIR)/task.asm | $(GUEST_OUT)
-	@$(NASM) -f elf32 -o $(GUEST_OUT)/task.o $<
+# These stand alone.
+$(GUEST_OUT)/task.elf $(GUEST_OUT)/remap.elf: $(GUEST_OUT)/%.elf: $(GUEST_DIR)/%.asm | $(GUEST_OUT)
+	@$(NASM) -f elf32 -o $(@:.elf=.o) $<
 	@$(CROSS_COMPILE)ld -m elf_i386 -nostdlib --build-id=none --no-warn-rwx-segments \
-		-z noexecstack -N -Ttext 0x100000 -e start -o $@ $(GUEST_OUT)/task.o
+		-z noexecstack -N -Ttext 0x100000 -e start -o $@ $(@:.elf=.o)
 
 # Multiboot 1 loaders want a 32-bit ELF.
 $(GUEST_OUT)/%.elf: $(GUEST_OUT)/%.elf64
