@@ -72,7 +72,7 @@ class Bochs(harness.Machine):
 
     def start(self):
         listener = socket.create_server(("127.0.0.1", 0))
-        listener.settimeout(60)
+        listener.settimeout(60 * harness.SLOW)
         iso = harness.media.iso(self.dir / "boot.iso", self.image, self.conf,
                                 self.files, self.cmdline)
         stock = binary() == "bochs-bin"

@@ -262,7 +262,7 @@ def test_endless_debug_exceptions_keep_no_cpu(machine):
     first = int(m.expect(r"^count: (\d+) unchanged", 120).group(1))
     m.expect(rf"^count: {first + 2} unchanged", 120)
     m.shell()
-    assert exits(m, "loop")["exception"] > 1000
+    assert exits(m, "loop")["exception"] > 100
     m.command("vm stop loop")
     assert "off" in m.command("vm list").split("\nloop")[1].splitlines()[0]
 
@@ -271,7 +271,7 @@ def test_endless_debug_exceptions_keep_no_cpu(machine):
 REFUSED = {
     "state": r"the VM entry refused the guest's state \(exit code 0x80000021 BAD_GUEST_STATE, info 0x4 ",
     "ept": r"the EPT has an entry the CPU does not accept \(exit code 0x31 EPT_MISCONFIG, info 0x\w+ "
-           r"0x100\w{3}\)",
+           r"0x200\w{3}\)",
 }
 
 
@@ -304,8 +304,9 @@ def frames_beside_memory(machine, cpu, large):
     """Frames that a VM of 2 GiB takes for its tables and structures."""
     conf = host_section() + vm_section("vm", kernel="hello.elf", cpus=1, cmdline="exit=0",
                                        **{**GUEST, "memory": "2G"})
-    # Two aligned gigabytes that nothing else is in: the second one, and the one above 4 GiB.
-    m = machine.bochs(conf, {"hello.elf": guest("hello")}, cpu=cpu, smp=1, memory="5120")
+    # Two aligned gigabytes that nothing else is in: the second and the fifth; single pages are
+    # taken from the sixth.
+    m = machine.bochs(conf, {"hello.elf": guest("hello")}, cpu=cpu, smp=1, memory="6144")
     m.boot(400)
     assert (" ept-1g" in m.command("log dmesg")) == large
     assert "guest: exit 0" in m.run_guest("vm")
@@ -316,6 +317,7 @@ def frames_beside_memory(machine, cpu, large):
     return frames
 
 
+@full
 def test_gigabyte_pages_where_the_cpu_has_them(machine):
     """The second gigabyte of a guest is one page, or a table of pages of 2 MiB: one frame more. The
     first one has a hole for the VGA's memory."""

@@ -13,8 +13,8 @@
  * (`make es-hooks`).
  */
 
-#define KERNEL_GPA 0x100000UL /* where a multiboot kernel begins */
-#define MOVED_GPA 0x200000UL  /* what tests/guests/remap.asm looks at */
+/* Where most guests of tests/guests begin, and what remap.asm there looks at. */
+#define PAGE_GPA 0x200000UL
 
 /* A link pointer to no page (SDM vol. 3, 27.3.1.5): the entry refuses the guest's state. */
 static int spoil_state(struct vm *vm)
@@ -37,9 +37,9 @@ static int remap(struct vm *vm, gpa_t gpa, paddr_t pa, u32 prot)
 static int spoil_ept(struct vm *vm)
 {
 	struct pt_walk w;
-	int err = pt_lookup(&vm->npt, KERNEL_GPA, &w);
+	int err = pt_lookup(&vm->npt, PAGE_GPA, &w);
 
-	return err == 0 ? remap(vm, KERNEL_GPA, w.pa, PT_WRITE) : err;
+	return err == 0 ? remap(vm, PAGE_GPA, w.pa, PT_WRITE) : err;
 }
 
 /* Another page, of zeros; it is never given back. */
@@ -47,7 +47,7 @@ static int move_page(struct vm *vm)
 {
 	paddr_t pa = alloc_pages(ORDER_4K, ALLOC_ZERO);
 
-	return pa != 0 ? remap(vm, MOVED_GPA, pa, PT_RWX) : -ENOMEM;
+	return pa != 0 ? remap(vm, PAGE_GPA, pa, PT_RWX) : -ENOMEM;
 }
 
 static int hook_command(int argc, char **argv)
