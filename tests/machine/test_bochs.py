@@ -249,12 +249,14 @@ def test_what_stops_a_vm(machine):
     test_guests.check_what_stops_a_vm(m)
 
 
-def test_endless_debug_exceptions_keep_no_cpu(machine):
+@pytest.mark.parametrize("cpu", [bochs.INTEL, pytest.param(bochs.AMD, marks=full)])
+def test_endless_debug_exceptions_keep_no_cpu(machine, cpu):
     """A watch point on the frame that its own trap pushes: the delivery of #DB never ends. Each one
     exits, so others on that CPU go on and the VM can be stopped (CVE-2015-8104)."""
     conf = host_section() + vm_section("count", kernel="count.elf", cpus=1, **GUEST) + vm_section(
         "loop", kernel="hostile.elf", cmdline="do=none end=db", cpus=1, **GUEST)
-    m = machine.bochs(conf, {f"{name}.elf": guest(name) for name in ("count", "hostile")}, smp=1)
+    m = machine.bochs(conf, {f"{name}.elf": guest(name) for name in ("count", "hostile")}, cpu=cpu,
+                      smp=1)
     m.boot(240)
     for name in ("count", "loop"):
         m.command(f"vm start {name}")
