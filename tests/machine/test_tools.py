@@ -83,7 +83,8 @@ def test_what_is_not_for_bochs_is_documented():
     marked = 0
     for path in (TREE / "tests" / "machine").glob("test_*.py"):
         text = path.read_text()
-        for reason, rest in re.findall(r'pytest\.mark\.qemu\("([^"]+)"\)(.*?)(?=\n\n|\Z)', text, re.S):
+        for reason, rest in re.findall(
+                r'pytest\.mark\.(?:qemu|not_on_bochs_amd)\("([^"]+)"\)(.*?)(?=\n\n|\Z)', text, re.S):
             marked += 1
             assert reason in docs, (path.name, reason)
             found = re.search(r"def (test_\w+)\(", rest)
@@ -96,7 +97,8 @@ def test_what_is_not_for_bochs_is_documented():
 def test_vmx_exit_table_names_what_is_there():
     """Every reason that arch/x86/vmx knows has its row in docs/vmx-exits.md, and every test that a
     row names exists."""
-    rows = re.findall(r"^\| ([\d, -]+) \|.*\| ([^|]+) \|$", (TREE / "docs/vmx-exits.md").read_text(), re.M)
+    rows = re.findall(r"^\| ([\d, -]+) \|.*\| ([^|]+) \|$",
+                      (TREE / "docs/vmx-exits.md").read_text(), re.M)
     reasons = set()
     for numbers, _ in rows:
         for part in numbers.split(","):
