@@ -18,7 +18,7 @@ GUEST_ELFS := $(foreach n,$(GUEST_NAMES),$(GUEST_OUT)/$(n).elf $(GUEST_OUT)/$(n)
 
 .PHONY: guests
 guests: $(GUEST_ELFS) $(GUEST_OUT)/es.bin $(GUEST_OUT)/task.elf \
-	$(GUEST_OUT)/idle.elf $(GUEST_OUT)/user
+	$(GUEST_OUT)/remap.elf $(GUEST_OUT)/idle.elf $(GUEST_OUT)/user
 
 $(GUEST_OUT):
 	@mkdir -p $@
@@ -48,9 +48,9 @@ $(GUEST_OUT)/%.elf64: $(GUEST_OUT)/%.o $(GUEST_OUT)/start.o $(GUEST_OUT)/rt.o \
 		-T $(GUEST_DIR)/guest.ld -o $@ $(filter %.o,$^)
 
 # These stand alone.
-$(GUEST_OUT)/task.elf: $(GUEST_DIR)/task.asm | $(GUEST_OUT)
+$(GUEST_OUT)/task.elf $(GUEST_OUT)/remap.elf: $(GUEST_OUT)/%.elf: $(GUEST_DIR)/%.asm | $(GUEST_OUT)
 $(GUEST_OUT)/idle.elf: $(GUEST_DIR)/../bench/idle.asm | $(GUEST_OUT)
-$(GUEST_OUT)/task.elf $(GUEST_OUT)/idle.elf:
+$(GUEST_OUT)/task.elf $(GUEST_OUT)/remap.elf $(GUEST_OUT)/idle.elf:
 	@$(NASM) -f elf32 -o $(@:.elf=.o) $<
 	@$(CROSS_COMPILE)ld -m elf_i386 -nostdlib --build-id=none --no-warn-rwx-segments \
 		-z noexecstack -N -Ttext 0x100000 -e start -o $@ $(@:.elf=.o)

@@ -389,10 +389,31 @@ class Machine(Emulator):
         self.line(f"vm start {vm}")
         self.line(f"vm console {vm}")
         self.expect(rf"^\[{vm}, serial port 1; .*\n", timeout)
-        self.expect(end or rf"^\[{vm}: (is off|has crashed)\]", timeout)
+        if end:
+            self.expect(end, timeout)
+        else:
+            self.wait_off(vm, timeout)
         out = self.text[start:self.mark]
         self.shell()
         return out
+
+    def wait_off(self, vm, timeout):
+        """Wait until the attached VM has ended. Where this host is slow, it may have done so before
+        the console was attached, which is then told by the shell only."""
+        limit = time.monotonic() + timeout * SLOW
+        while True:
+            left = limit - time.monotonic()
+            try:
+                self.expect(rf"^\[{vm}: (is off|has crashed)\]", min(60, max(left, 1)) / SLOW)
+                return
+            except Timeout:
+                if left <= 60:
+                    raise
+            self.shell()
+            row = [row for row in self.command("vm list").splitlines() if row.startswith(f"{vm} ")]
+            if not row or " running " not in row[0]:
+                return
+            self.console(vm)
 
     def poweroff(self, timeout=60):
         """Turn the machine off by the shell (which must be at its prompt)."""

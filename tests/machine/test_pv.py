@@ -286,6 +286,7 @@ def check_rate(m, out, cpus):
     return [ns for ns, _ in spans]
 
 
+@pytest.mark.qemu("needs a machine whose time passes faster than ours")
 @pytest.mark.parametrize("smp", [1, pytest.param(2, marks=pytest.mark.full)])
 def test_clock_for_a_day(machine, smp):
     m, out = run_pv(machine, 4, smp, cmdline="seconds=86400", timeout=500, **fast(smp))
@@ -329,6 +330,7 @@ def interrupted_runs(machine, smp, span, cmdline, **kw):
     return m, latest
 
 
+@pytest.mark.qemu("needs a machine whose time passes faster than ours")
 def test_clock_for_a_day_with_stops_and_resets(machine):
     """Six hours to each stop and start, reset, stop and start, on two CPUs; as long to the end."""
     hours = 3600 * 10**9
@@ -390,6 +392,7 @@ def run_es(machine, tmp_path, cpus, smp, name="guest-pv", cmdline="", timeout=24
     return m, out
 
 
+@pytest.mark.qemu("needs the secure processor of the patched QEMU")
 @pytest.mark.parametrize("cpus,smp", [(1, 1), (2, 2), (4, 1), (4, 2), (64, 2)])
 @pytest.mark.parametrize("name", ["guest-pv", "guest-pv-static"])
 def test_guest_pv_encrypted(machine, tmp_path, name, cpus, smp):
@@ -400,24 +403,28 @@ def test_guest_pv_encrypted(machine, tmp_path, name, cpus, smp):
     assert "backwards 0" in out
 
 
+@pytest.mark.qemu("needs the secure processor of the patched QEMU")
 @pytest.mark.parametrize("cpus", [1, 2])
 def test_guest_pv_for_one_cpu_encrypted(machine, tmp_path, cpus):
     _, out = run_es(machine, tmp_path, cpus, 2, "guest-pv-up", "rounds=500")
     check_guest_pv(out, "guest-pv-up", "SEV-ES", 1)
 
 
+@pytest.mark.qemu("needs the secure processor of the patched QEMU")
 @pytest.mark.parametrize("fail", [1, 2, 0b10011001, 0b01100110, 0xff])
 def test_masks_that_cannot_be_had_encrypted(machine, tmp_path, fail):
     _, out = run_es(machine, tmp_path, 4, 2, cmdline=f"rounds=500 fail={fail}")
     check_guest_pv(out, "guest-pv", "SEV-ES", 4, fail)
 
 
+@pytest.mark.qemu("needs the secure processor of the patched QEMU")
 def test_clock_of_an_encrypted_guest(machine, tmp_path):
     _, out = run_es(machine, tmp_path, 4, 2, cmdline="seconds=5 period=1")
     passed(out)
     assert "guest-pv: backwards 0," in out
 
 
+@pytest.mark.qemu("needs the secure processor of the patched QEMU")
 def test_private_memory_is_refused(machine, tmp_path):
     """Clocks, steal time and EOI at an address with the C-bit: #GP, and nothing is written; without
     it they are taken. es_guest.c has the checks."""
@@ -432,6 +439,7 @@ def test_private_memory_is_refused(machine, tmp_path):
 
 # --- what it costs ---
 
+@pytest.mark.qemu("counts instructions in QEMU")
 @pytest.mark.parametrize("state,cpus,smp", [("waiting", 64, 1), ("requested", 64, 1),
                                             ("halted", 9, 1), ("running", 2, 2)])
 def test_ipi_costs_its_sender(state, cpus, smp):
