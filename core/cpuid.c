@@ -168,7 +168,8 @@ static void xsave_subleaves(struct cpuid_table *t, u64 xcr0)
 	}
 	t->xsave[0] = (struct cpuid_entry){ (u32)xcr0, 0, size, (u32)(xcr0 >> 32) };
 	t->xsave[1].eax = host(0xd, 1).eax & LD_1_EAX;
-	t->basic_dyn |= BIT(0xd);
+	if (t->basic_max >= 0xd)
+		t->basic_dyn |= BIT(0xd);
 }
 
 void cpuid_build(struct vcpu *v)
@@ -214,7 +215,8 @@ static const struct cpuid_entry *topology(struct vcpu *v, u32 subleaf)
 
 /* Bytes of the XSAVE area for the components in xcr0, in its standard format, and compacted: one
  * behind the other, some aligned (SDM vol. 1, 13.4.3). */
-static void xsave_sizes(struct cpuid_table *t, u64 xcr0)
+static __attribute__((noinline)) const struct cpuid_entry *xsave_resized(struct cpuid_table *t,
+									u64 xcr0, u32 subleaf)
 {
 	u32 standard = XSAVE_MIN, compact = XSAVE_MIN;
 
@@ -231,15 +233,18 @@ static void xsave_sizes(struct cpuid_table *t, u64 xcr0)
 	t->xsave[0].ebx = standard;
 	t->xsave[1].ebx = compact;
 	t->xsave_xcr0 = xcr0;
+	return &t->xsave[subleaf];
 }
 
-static const struct cpuid_entry *xsave_leaf(struct vcpu *v, u32 subleaf)
+static inline const struct cpuid_entry *xsave_leaf(struct vcpu *v, u32 subleaf)
 {
 	u64 xcr0 = vcpu_state_xcr0(v);
 
+	if (subleaf >= CPUID_XSAVE_SUBLEAVES)
+		return &none;
 	if (unlikely(xcr0 != v->cpuid.xsave_xcr0))
-		xsave_sizes(&v->cpuid, xcr0);
-	return subleaf < CPUID_XSAVE_SUBLEAVES ? &v->cpuid.xsave[subleaf] : &none;
+		return xsave_resized(&v->cpuid, xcr0, subleaf);
+	return &v->cpuid.xsave[subleaf];
 }
 
 /* A bit that follows one of CR4, which changes without an exit. */
@@ -248,13 +253,12 @@ static inline void follow(u32 *reg, u32 bit, bool set)
 	*reg = (*reg & ~bit) | (set ? bit : 0);
 }
 
-static __attribute__((noinline)) const struct cpuid_entry *subleaf_of(struct vcpu *v, u32 leaf,
-									    u32 subleaf)
+/* Out of line, so that the leaves below need to save no registers. */
+static __attribute__((noinline)) const struct cpuid_entry *rare_leaf(struct vcpu *v, u32 leaf,
+								   u32 subleaf)
 {
 	if (leaf > v->cpuid.basic_max)
 		return &none;
-	if (leaf == 0xd)
-		return xsave_leaf(v, subleaf);
 	return leaf == 0xb ? topology(v, subleaf) : find_subleaf(&v->cpuid, leaf, subleaf);
 }
 
@@ -262,6 +266,8 @@ const struct cpuid_entry *cpuid_dynamic(struct vcpu *v, u32 leaf, u32 subleaf, u
 {
 	struct cpuid_entry *e = v->cpuid.basic;
 
+	if (leaf == 0xd)
+		return xsave_leaf(v, subleaf);
 	if (leaf == 1) {
 		follow(&e[1].ecx, L1_ECX_OSXSAVE,
 		       (e[1].ecx & L1_ECX_XSAVE) != 0 && (cr4 & CR4_OSXSAVE) != 0);
@@ -272,7 +278,7 @@ const struct cpuid_entry *cpuid_dynamic(struct vcpu *v, u32 leaf, u32 subleaf, u
 		       (e[7].ecx & L7_ECX_PKU) != 0 && (cr4 & CR4_PKE) != 0);
 		return &e[7];
 	}
-	return subleaf_of(v, leaf, subleaf);
+	return rare_leaf(v, leaf, subleaf);
 }
 
 bool cpuid_has(const struct vcpu *v, u32 leaf, u32 reg, u32 bit)
