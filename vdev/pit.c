@@ -51,13 +51,13 @@ static u32 to_bcd(u32 v)
 
 static u64 elapsed(const struct vpit_channel *c, u64 now)
 {
-	return c->running ? now - c->start : c->frozen;
+	return likely(c->running) ? now - c->start : c->frozen;
 }
 
 /* A new count of a periodic mode takes over at the end of the period in which it was written. */
 static void catch_up(struct vpit_channel *c, u64 now)
 {
-	if (periodic(c) && c->next_count && c->running && now >= c->next_at) {
+	if (unlikely(c->next_count) && periodic(c) && c->running && now >= c->next_at) {
 		c->count = c->next_count;
 		c->start = c->next_at;
 		c->next_count = 0;

@@ -51,13 +51,13 @@ u64 vcpu_state_xcr0(struct vcpu *v);
  * pass though its intercept is set. */
 static inline void vcpu_state_read_xcr0(struct vcpu *v)
 {
-	if (state_cpu.xcr0_mask != 0)
+	if (likely(state_cpu.xcr0_mask != 0))
 		state_cpu.xcr0 = v->guest_xcr0 = xgetbv(0);
 }
 
 static inline u64 vcpu_state_xcr0(struct vcpu *v)
 {
-	if (state_cpu.owner == v && !v->trap_protected)
+	if (likely(state_cpu.owner == v && !v->trap_protected))
 		vcpu_state_read_xcr0(v);
 	return v->guest_xcr0;
 }

@@ -481,10 +481,11 @@ static inline bool efer_quick(const struct vcpu *v, struct vmcb *b, u64 value)
 {
 	u64 change = value ^ (b->efer & ~EFER_SVME);
 
+	if (change == 0)
+		return true;
 	if ((change & ~(EFER_SCE | (v->cpuid.ext[1].edx >> 9 & EFER_NXE))) != 0)
 		return false;
-	if (change != 0)
-		vmcb_set_efer(b, b->efer ^ change);
+	vmcb_set_efer(b, b->efer ^ change);
 	return true;
 }
 
