@@ -261,7 +261,7 @@ static void cpuid_xsave_compacted(void **state)
 	memset(v->cpuid.xsave, 0, sizeof(v->cpuid.xsave));
 	v->cpuid.basic_max = 0xd;
 	v->cpuid.basic_dyn |= BIT(0xd);
-	v->cpuid.xsave[2] = (struct cpuid_entry){ 0x100, 0x240, 0, 0 };
+	v->cpuid.xsave[2] = (struct cpuid_entry){ 0x104, 0x240, 0, 0 };
 	v->cpuid.xsave[5] = (struct cpuid_entry){ 0x40, 0x440, BIT32(1), 0 };
 	v->cpuid.xsave[9] = (struct cpuid_entry){ 8, 0xa80, 0, 0 };
 	v->guest_xcr0 = 0x203;
@@ -271,9 +271,9 @@ static void cpuid_xsave_compacted(void **state)
 	assert_int_equal(ask(v, 0xd, 1).ebx, 576 + 0x40 + 8);
 	v->guest_xcr0 = 0x27;
 	assert_int_equal(ask(v, 0xd, 0).ebx, 0x480);
-	assert_int_equal(ask(v, 0xd, 1).ebx, 576 + 0x100 + 0x40);
+	assert_int_equal(ask(v, 0xd, 1).ebx, 576 + 0x140 + 0x40);
 	v->guest_xcr0 = 0x9f; /* components that this machine does not have */
-	assert_int_equal(ask(v, 0xd, 1).ebx, 576 + 0x100);
+	assert_int_equal(ask(v, 0xd, 1).ebx, 576 + 0x104);
 	drop(v);
 }
 
