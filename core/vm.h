@@ -157,11 +157,9 @@ struct vm {
 u32 vcpu_dispatch(struct vcpu *v);
 /* What it calls for the most frequent kinds, for a backend that knows the kind. Only while
  * trace_flags is 0: nothing is measured here. */
-u32 dispatch_rdmsr(struct vcpu *v);
-u32 dispatch_wrmsr(struct vcpu *v);
 u32 dispatch_io(struct vcpu *v);
-u32 dispatch_mmio(struct vcpu *v);
-u32 dispatch_hlt(struct vcpu *v);
+/* HLT with the TPR known, and RFLAGS.IF. True: leave the loop; false: it is over already. */
+bool vcpu_halt(struct vcpu *v, bool interruptible);
 
 /*
  * Called by the backend's loop before entry when v->hazards has a HAZ_LEAVE
@@ -206,7 +204,7 @@ void vcpu_inject_pf(struct vcpu *v, gva_t address, u32 error);
 static inline int vcpu_irq_pending(struct vcpu *v)
 {
 	/* What the guest may end silently is still in service here: that matters now. */
-	if (unlikely(v->pv.eoi_armed) && __atomic_load_n(&v->lapic.irr_words, __ATOMIC_RELAXED) != 0)
+	if (unlikely(v->pv.eoi_armed) && vlapic_waits(&v->lapic))
 		pv_eoi_settle(v);
 	return vlapic_pending(&v->lapic);
 }
