@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "core/hypercall.h"
+#include "arch/x86/bits.h"
 #include "arch/x86/lapic.h"
 #include "arch/x86/percpu.h"
 #include "core/sched.h"
@@ -11,94 +12,69 @@
 #define ICR_SHORTHAND (BIT(18) | BIT(19))
 #define ICR_MODE(icr) ((u32)(icr) >> 8 & 7)
 
-/*
- * vcpu_hazard() for this path. A vCPU that is seen to run needs no lock: who lets
- * it go looks at its hazards after that, and they were set before.
- */
-static inline void interrupt(struct vcpu *v)
-{
-	__atomic_or_fetch(&v->hazards, HAZ_IRQ, __ATOMIC_SEQ_CST);
-	if (__atomic_load_n(&v->queued, __ATOMIC_RELAXED))
-		return;
-	if (!__atomic_load_n(&v->current, __ATOMIC_RELAXED))
-		sched_wake(v);
-	else if (v->cpu != cpu_number())
-		ipi_kick(v->cpu);
-}
-
 /* By the long way: NMIs, and vectors that raise an error. Returns how many took it. */
-static u64 send_slowly(struct vcpu *const *first, u64 set, u64 icr)
+static u64 send_slowly(const struct vm *vm, u64 set, u64 icr)
 {
 	u64 sent = 0;
 
 	for (; set != 0; set &= set - 1) {
-		struct vcpu *v = first[__builtin_ctzll(set)];
+		struct vcpu *v = vm->vcpu[lowest_bit(set)];
 
 		sent += vlapic_deliver(&v->lapic, ICR_MODE(icr), (u8)icr, false);
 	}
 	return sent;
 }
 
-/*
- * vcpu_hazard()'s second half, for vCPUs whose hazard is set. One that is seen to
- * run needs no lock: who lets it go looks at its hazards after that.
- */
-static void tell(struct vcpu *const *first, u64 set)
+/* Those that run on other CPUs leave guest mode: one interrupt for each such CPU. */
+static inline void kick(const struct vm *vm, u64 set)
 {
 	for (; set != 0; set &= set - 1) {
-		struct vcpu *v = first[__builtin_ctzll(set)];
+		u32 cpu = vm->vcpu[lowest_bit(set)]->cpu;
 
-		if (!__atomic_load_n(&v->current, __ATOMIC_RELAXED))
-			sched_wake(v);
-		else if (v->cpu != cpu_number())
-			ipi_kick(v->cpu);
+		if (cpu != cpu_number())
+			ipi_kick(cpu);
 	}
 }
 
-/* What the loop of send_fixed() left: LAPICs in an unusual state, vCPUs that wait for nothing. */
-static __attribute__((noinline)) u64 send_rest(struct vcpu *const *first, u64 odd, u64 idle,
+/* What the loop of send_fixed() found to do: vCPUs that run or are away, and after them the rest of
+ * the set, from a LAPIC in an unusual state on. */
+static __attribute__((noinline)) u64 send_rest(const struct vm *vm, u64 away, u64 run, u64 rest,
 					       u64 sent, u64 icr)
 {
-	tell(first, idle);
-	for (; odd != 0; odd &= odd - 1)
-		sent -= 1 - send_slowly(first, odd & -odd, icr);
-	return sent;
-}
-
-/* The lowest member: __builtin_ctzll() is three instructions for the processors that we build for. */
-static inline u64 lowest(u64 set)
-{
-	u64 n;
-
-	__asm__("bsfq %1, %0" : "=r"(n) : "r"(set) : "cc");
-	return n;
+	if (away != 0)
+		sched_wake_set(vm, away);
+	if (run != 0)
+		kick(vm, run);
+	return unlikely(rest != 0) ? sent + send_slowly(vm, rest, icr) : sent;
 }
 
 /*
  * The sender pays for each vCPU of the set, so the length of this loop counts. It
- * calls nobody, for then no register needs to be saved.
+ * calls nobody, for then no register needs to be saved. It is vcpu_hazard() and
+ * sched_wake() for a vCPU that waits; sched.c says why that needs no lock.
  */
-static inline u64 send_fixed(struct vcpu *const *first, u64 set, u64 icr)
+static inline u64 send_fixed(const struct vm *vm, u64 set, u64 icr)
 {
-	u64 odd = 0, idle = 0, sent = 0;
+	u64 run = 0, away = 0, sent = 0;
 
-	for (u64 rest = set; rest != 0; rest &= rest - 1) {
-		u64 n = lowest(rest);
-		struct vcpu *v = first[n];
+	while (set != 0) {
+		u64 n = lowest_bit(set);
+		struct vcpu *v = vm->vcpu[n];
 		int r = vlapic_request(&v->lapic, (u8)icr);
 
-		sent++;
 		if (unlikely(r < 0))
-			odd |= BIT(n);
-		if (r <= 0) /* requested before: its first sender has done the rest */
+			break;
+		sent++;
+		set = without_bit(set, n);
+		if (r == 0) /* requested before: its first sender has done the rest */
 			continue;
 		__atomic_or_fetch(&v->hazards, HAZ_IRQ, __ATOMIC_SEQ_CST);
-		if (__atomic_load_n(&v->queued, __ATOMIC_RELAXED))
-			continue;
-		__asm__ volatile(""); /* a jump that is not taken, not a conditional move that is */
-		idle |= BIT(n);
+		if (v->place == VCPU_AWAY)
+			away = with_bit(away, n);
+		else if (unlikely(v->place == VCPU_CURRENT))
+			run = with_bit(run, n);
 	}
-	return likely((odd | idle) == 0) ? sent : send_rest(first, odd, idle, sent, icr);
+	return likely((away | run | set) == 0) ? sent : send_rest(vm, away, run, set, sent, icr);
 }
 
 static u64 send_half(const struct vm *vm, u64 set, u64 first, u64 icr)
@@ -106,9 +82,9 @@ static u64 send_half(const struct vm *vm, u64 set, u64 first, u64 icr)
 	/* Checked before anything is added to it: nothing overflows. */
 	if (first >= vm->vcpus)
 		return 0;
-	set &= vm->pv.present >> first;
-	return (icr & 0x700) == 0 && (u8)icr >= 16 ? send_fixed(&vm->vcpu[first], set, icr) :
-						     send_slowly(&vm->vcpu[first], set, icr);
+	set = set << first & vm->pv.present;
+	return (icr & 0x700) == 0 && (u8)icr >= 16 ? send_fixed(vm, set, icr) :
+						     send_slowly(vm, set, icr);
 }
 
 /* Fixed interrupts and NMIs only: the others are not for sets of CPUs (SDM vol. 3A, 11.6.1). */
@@ -130,7 +106,7 @@ s64 pv_send_ipi(const struct vm *vm, u64 low, u64 high, u64 min, u64 icr, u32 cl
 	if (unlikely((icr & (ICR_LOGICAL | ICR_SHORTHAND | 0x700)) != 0 || (u8)icr < 16 ||
 		     high != 0 || min >= VCPU_MAX))
 		return send_any(vm, low, high, min, icr, cluster);
-	return (s64)send_fixed(&vm->vcpu[min], low & vm->pv.present >> min, icr);
+	return (s64)send_fixed(vm, low << min & vm->pv.present, icr);
 }
 
 void pv_kick(struct vm *vm, u64 apic_id)

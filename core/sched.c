@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "core/sched.h"
+#include "arch/x86/bits.h"
 #include "arch/x86/cpu.h"
 #include "arch/x86/lapic.h"
 #include "arch/x86/percpu.h"
@@ -15,24 +16,46 @@
 #include "drivers/console.h"
 
 /*
- * A vCPU is in exactly one of four places: nowhere (it has nothing to do), in
- * the queue of its home CPU, current there, or removed (VCPU_OFF). Who gives it
- * something to do first sets the hazard, then calls sched_wake(). The CPU that
- * lets go of its current vCPU looks at the hazards again under the queue's
- * lock: no wake-up is lost.
+ * A vCPU is in one of three places: away (it has nothing to do, or is removed:
+ * VCPU_OFF), in the queue of its home CPU, or current there. Only that CPU moves
+ * it, under the queue's lock; but sched_remove() takes it out of the queue.
+ *
+ * Whoever gives a vCPU something to do first sets the hazard by an atomic
+ * operation, a full barrier, and then looks where it is:
+ * - It waits: who takes it looks at its hazards after that.
+ * - It is current: so does who lets it go, under the lock. On another CPU it is
+ *   kicked out of guest mode.
+ * - It is away: its bit is set in woken[], then the VM's in woken_vms (full
+ *   barriers, too). No lock, and no work in the queue: its CPU does that when it
+ *   next looks, in drain(). drain() takes the bits in the opposite order, each
+ *   word by an exchange, so that a bit is seen by this drain or leaves its VM's
+ *   bit for the next. It queues whoever is still away and has something to do;
+ *   what a bit stands for was there before the bit.
+ *
+ * The CPU looks when it lets go, when it takes the next, and last before HLT. So
+ * nothing is lost if it looks in time, which is what slice_end says: SLICE_IDLE
+ * and SLICE_NONE are stored, then (barrier) woken_vms is looked at; a waker sets
+ * woken_vms, then looks at slice_end. One of the two sees the other's store: a
+ * CPU that halts, or runs a vCPU without a slice, is kicked, or it sees the bit.
+ * Any other value ends the current vCPU's time, and then the CPU looks.
  */
+#define SLICE_NONE 0U /* the current vCPU has the CPU for itself */
+#define SLICE_IDLE 1U /* no vCPU is current: the CPU is in, or about to be in, HLT */
+
 struct run_queue {
 	spinlock_t lock;
 	struct vcpu *head, *tail;
 	struct vcpu *current;
 	u32 waiting;    /* length of the queue */
 	u32 homed;
-	bool idle;      /* in, or about to be in, HLT */
 	bool notified;  /* CPU 0: console or power event */
 	bool boosted;   /* the next vCPU goes on with the slice of the one before */
-	u64 slice_end;  /* TSC; 0: no slice runs */
+	u64 slice_end;  /* TSC, or SLICE_* */
 	u64 guest_tsc, idle_tsc;
+	u64 woken_vms __aligned(64); /* bit n: look at woken[n]; atomic, as is the next */
+	u64 woken[VM_MAX];           /* vCPUs of VM n, by their numbers */
 } __aligned(64);
+_Static_assert(VM_MAX <= 64 && VCPU_MAX <= 64, "woken has too few bits");
 
 static struct run_queue queues[CPU_MAX];
 static spinlock_t place_lock;
@@ -50,10 +73,8 @@ static void push_tail(struct run_queue *q, struct vcpu *v)
 	else
 		q->head = v;
 	q->tail = v;
-	v->queued = true;
-	v->pv.wait_start = rdtsc();
-	/* Before the look at slice_end: see slice_deadline(). */
-	__atomic_store_n(&q->waiting, q->waiting + 1, __ATOMIC_SEQ_CST);
+	v->place = VCPU_WAITS;
+	q->waiting++;
 }
 
 static struct vcpu *pop_head(struct run_queue *q)
@@ -65,7 +86,6 @@ static struct vcpu *pop_head(struct run_queue *q)
 	q->head = v->next;
 	if (q->head == NULL)
 		q->tail = NULL;
-	v->queued = false;
 	q->waiting--;
 	return v;
 }
@@ -82,7 +102,7 @@ static void unlink_queued(struct run_queue *q, struct vcpu *v)
 	*p = v->next;
 	if (q->tail == v)
 		q->tail = last;
-	v->queued = false;
+	v->place = VCPU_AWAY;
 	q->waiting--;
 }
 
@@ -94,29 +114,86 @@ static void poke(u32 cpu)
 }
 
 /*
- * The answer for a vCPU that already waits needs no lock: whoever takes it from
- * the queue looks at its hazards after that, and the caller set them before.
+ * The wait of each begins now, whenever its CPU looks. No call in here, and one
+ * step for all that live on one CPU: a sender of interrupts pays for this.
  */
+void sched_wake_set(const struct vm *vm, u64 set)
+{
+	u64 now = rdtsc();
+
+	do {
+		const struct vcpu *v = vm->vcpu[lowest_bit(set)];
+		struct run_queue *q = v->queue;
+		u64 here = set & v->mates;
+
+		set ^= here;
+		for (u64 rest = here; rest != 0;) {
+			u64 n = lowest_bit(rest);
+
+			vm->vcpu[n]->pv.wait_start = now;
+			rest = without_bit(rest, n);
+		}
+		__atomic_or_fetch(&q->woken[vm->id], here, __ATOMIC_SEQ_CST);
+		__atomic_or_fetch(&q->woken_vms, BIT(vm->id), __ATOMIC_SEQ_CST);
+		if (v->cpu != cpu_number()) {
+			if (__atomic_load_n(&q->slice_end, __ATOMIC_SEQ_CST) <= SLICE_IDLE)
+				ipi_kick(v->cpu);
+		} else if (q->slice_end == SLICE_NONE) {
+			q->slice_end = timer_slice(now);
+		}
+	} while (set != 0);
+}
+
 void sched_wake(struct vcpu *v)
 {
-	struct run_queue *q = &queues[v->cpu];
-	bool kick = false;
+	u8 place = __atomic_load_n(&v->place, __ATOMIC_SEQ_CST);
 	u64 flags;
 
-	if (__atomic_load_n(&v->queued, __ATOMIC_SEQ_CST))
+	if (place == VCPU_WAITS)
 		return;
-	flags = spin_lock_irqsave(&q->lock);
-	if (v->current) {
-		kick = true;
-	} else if (!v->queued && v->state != VCPU_OFF) {
-		push_tail(q, v);
-		kick = q->idle || __atomic_load_n(&q->slice_end, __ATOMIC_SEQ_CST) == 0;
-		if (v->cpu == cpu_number() && q->current != NULL && q->slice_end == 0)
-			timer_update();
+	flags = irq_save();
+	if (place == VCPU_AWAY)
+		sched_wake_set(v->vm, BIT(v->id));
+	else if (v->cpu != cpu_number())
+		ipi_kick(v->cpu);
+	irq_restore(flags);
+}
+
+/* Has v something to do, seen from outside its loop? */
+static bool wants_cpu(struct vcpu *v)
+{
+	u32 haz = __atomic_load_n(&v->hazards, __ATOMIC_SEQ_CST);
+
+	if (v->state == VCPU_OFF || v->vm->power != VM_POWER_NONE)
+		return false;
+	if ((haz & (HAZ_INIT | HAZ_SIPI)) != 0)
+		return true;
+	if (v->state == VCPU_WAIT_SIPI)
+		return false;
+	return !v->halted || vcpu_wakes(v);
+}
+
+static bool any_woken(const struct run_queue *q)
+{
+	return __atomic_load_n(&q->woken_vms, __ATOMIC_SEQ_CST) != 0;
+}
+
+/* Those that have been woken join the queue. With its lock. A bit that is set: its VM exists. */
+static void drain(struct run_queue *q)
+{
+	u64 vms = any_woken(q) ? __atomic_exchange_n(&q->woken_vms, 0, __ATOMIC_SEQ_CST) : 0;
+
+	for (; vms != 0; vms &= vms - 1) {
+		u32 id = (u32)lowest_bit(vms);
+		u64 set = __atomic_exchange_n(&q->woken[id], 0, __ATOMIC_SEQ_CST);
+
+		for (; set != 0; set &= set - 1) {
+			struct vcpu *v = vm_get(id)->vcpu[lowest_bit(set)];
+
+			if (v->place == VCPU_AWAY && wants_cpu(v))
+				push_tail(q, v);
+		}
 	}
-	spin_unlock_irqrestore(&q->lock, flags);
-	if (kick)
-		poke(v->cpu);
 }
 
 /*
@@ -127,15 +204,16 @@ bool sched_boost(struct vcpu *v)
 {
 	struct run_queue *q = own_queue();
 	u64 flags = spin_lock_irqsave(&q->lock);
-	bool here = v->queued && v->cpu == cpu_number() && q->slice_end != 0 &&
-		    rdtsc() < q->slice_end;
+	bool here;
 
+	drain(q);
+	here = v->queue == q && v->place == VCPU_WAITS && rdtsc() < q->slice_end;
 	q->boosted = here;
 	if (here && q->head != v) {
 		unlink_queued(q, v);
 		v->next = q->head;
 		q->head = v;
-		v->queued = true;
+		v->place = VCPU_WAITS;
 		q->waiting++;
 	}
 	spin_unlock_irqrestore(&q->lock, flags);
@@ -148,10 +226,10 @@ void sched_remove(struct vcpu *v)
 
 	for (;;) {
 		u64 flags = spin_lock_irqsave(&q->lock);
-		bool current = v->current;
+		bool current = v->place == VCPU_CURRENT;
 
 		v->state = VCPU_OFF;
-		if (v->queued)
+		if (v->place == VCPU_WAITS)
 			unlink_queued(q, v);
 		spin_unlock_irqrestore(&q->lock, flags);
 		if (!current)
@@ -182,29 +260,42 @@ void sched_place(struct vcpu *v, const struct cpu_set *affinity)
 			best = i;
 	}
 	v->cpu = best == CPU_MAX ? 0 : best;
-	queues[v->cpu].homed++;
+	v->queue = &queues[v->cpu];
+	v->queue->homed++;
+	for (u32 i = 0; i <= v->id; i++) {
+		struct vcpu *mate = v->vm->vcpu[i];
+
+		if (mate->cpu == v->cpu) {
+			mate->mates |= BIT(v->id);
+			v->mates |= BIT(i);
+		}
+	}
 	spin_unlock_irqrestore(&place_lock, flags);
 	if (best == CPU_MAX)
 		log_warn("vm %s: vcpu %u: no CPU of its affinity exists; it runs on CPU 0",
 			 v->vm->name, v->id);
 }
 
+/* After this no drain() looks for v, nor, when the last of them has gone, for its VM. */
 void sched_unplace(struct vcpu *v)
 {
 	u64 flags = spin_lock_irqsave(&place_lock);
 
-	queues[v->cpu].homed--;
+	v->queue->homed--;
+	spin_lock(&v->queue->lock);
+	__atomic_and_fetch(&v->queue->woken[v->vm->id], ~BIT(v->id), __ATOMIC_SEQ_CST);
+	spin_unlock(&v->queue->lock);
 	spin_unlock_irqrestore(&place_lock, flags);
 }
 
 static bool others_wait(const struct run_queue *q)
 {
-	return __atomic_load_n(&q->waiting, __ATOMIC_SEQ_CST) != 0;
+	return q->waiting != 0 || any_woken(q);
 }
 
 bool sched_others_wait(const struct vcpu *v)
 {
-	return others_wait(&queues[v->cpu]);
+	return others_wait(v->queue);
 }
 
 void sched_notify_cpu0(void)
@@ -253,14 +344,14 @@ static u64 slice_deadline(struct run_queue *q)
 	if (q->current == NULL)
 		return 0;
 	if (!others_wait(q) && !noticed) {
-		if (q->slice_end == 0)
+		if (q->slice_end == SLICE_NONE)
 			return 0;
 		/* Ended before the look that counts: who comes after it sees that and kicks. */
-		__atomic_store_n(&q->slice_end, 0, __ATOMIC_SEQ_CST);
+		__atomic_store_n(&q->slice_end, SLICE_NONE, __ATOMIC_SEQ_CST);
 		if (!others_wait(q))
 			return 0;
 	}
-	if (q->slice_end == 0)
+	if (q->slice_end == SLICE_NONE)
 		q->slice_end = rdtsc() + (noticed ? SCHED_NOTIFIED_US : SCHED_SLICE_US) * tsc_khz / 1000;
 	return q->slice_end;
 }
@@ -310,10 +401,10 @@ static void check_slice(struct run_queue *q)
 {
 	struct vcpu *v = q->current;
 
-	if (v == NULL || q->slice_end == 0 || rdtsc() < q->slice_end)
+	if (v == NULL || q->slice_end == SLICE_NONE || rdtsc() < q->slice_end)
 		return;
-	q->slice_end = 0;
-	if (q->waiting != 0 || notified(q))
+	__atomic_store_n(&q->slice_end, SLICE_NONE, __ATOMIC_SEQ_CST);
+	if (others_wait(q) || notified(q))
 		__atomic_or_fetch(&v->hazards, HAZ_RESCHED, __ATOMIC_RELEASE);
 }
 
@@ -345,16 +436,20 @@ void console_input_ready(void)
 static struct vcpu *take_next(struct run_queue *q)
 {
 	u64 flags = spin_lock_irqsave(&q->lock);
-	struct vcpu *v = pop_head(q);
+	struct vcpu *v;
 
-	if (v != NULL) {
-		v->current = true;
+	drain(q);
+	v = pop_head(q);
+	if (v == NULL) {
+		q->slice_end = SLICE_IDLE;
+	} else {
+		v->place = VCPU_CURRENT;
 		v->pv.waited += rdtsc() - v->pv.wait_start;
+		if (!q->boosted)
+			q->slice_end = SLICE_NONE;
 	}
-	__atomic_store_n(&q->current, v, __ATOMIC_SEQ_CST);
-	if (!q->boosted)
-		q->slice_end = 0;
 	q->boosted = false;
+	__atomic_store_n(&q->current, v, __ATOMIC_SEQ_CST); /* the barrier before who looks next */
 	spin_unlock_irqrestore(&q->lock, flags);
 	return v;
 }
@@ -376,28 +471,17 @@ static bool ready(struct vcpu *v)
 	return true;
 }
 
-/* Has v something to do, seen from outside its loop? */
-static bool wants_cpu(struct vcpu *v)
-{
-	u32 haz = __atomic_load_n(&v->hazards, __ATOMIC_SEQ_CST);
-
-	if (v->state == VCPU_OFF || v->vm->power != VM_POWER_NONE)
-		return false;
-	if ((haz & (HAZ_INIT | HAZ_SIPI)) != 0)
-		return true;
-	if (v->state == VCPU_WAIT_SIPI)
-		return false;
-	return !v->halted || vcpu_wakes(v);
-}
-
 static void let_go(struct run_queue *q, struct vcpu *v)
 {
 	u64 flags = spin_lock_irqsave(&q->lock);
 
-	v->current = false;
+	drain(q); /* they have waited longer than v */
+	v->place = VCPU_AWAY;
 	__atomic_store_n(&q->current, NULL, __ATOMIC_SEQ_CST);
-	if (wants_cpu(v))
+	if (wants_cpu(v)) {
+		v->pv.wait_start = rdtsc();
 		push_tail(q, v);
+	}
 	spin_unlock_irqrestore(&q->lock, flags);
 }
 
@@ -429,14 +513,11 @@ static void idle(struct run_queue *q)
 	u64 start = rdtsc();
 
 	cli();
-	__atomic_store_n(&q->idle, true, __ATOMIC_SEQ_CST);
 	timer_update();
-	if (__atomic_load_n(&q->head, __ATOMIC_SEQ_CST) == NULL &&
-	    !__atomic_load_n(&q->notified, __ATOMIC_SEQ_CST))
+	if (!others_wait(q) && !notified(q))
 		sti_hlt();
 	else
 		sti();
-	q->idle = false;
 	q->idle_tsc += rdtsc() - start;
 }
 

@@ -39,11 +39,19 @@
 
 struct es_vcpu;
 struct es_vm;
+struct run_queue;
 
 enum vcpu_state {
 	VCPU_OFF,       /* VM not started, or stopped */
 	VCPU_WAIT_SIPI, /* application processor before its start-up IPI */
 	VCPU_ON         /* runs, waits for a CPU, or halts */
+};
+
+/* Where a vCPU is; for the scheduler, but senders of interrupts look at it, too. */
+enum vcpu_place {
+	VCPU_AWAY,    /* it has nothing to do, or has been woken since the queue was looked at */
+	VCPU_WAITS,   /* in its CPU's queue */
+	VCPU_CURRENT  /* taken from the queue: being run, or about to be */
 };
 
 struct vcpu {
@@ -70,10 +78,11 @@ struct vcpu {
 	struct cpuid_table cpuid;
 
 	/* Scheduler's; protected by the run queue's lock. */
-	u32 cpu;              /* home CPU */
+	u32 cpu;              /* home CPU; constant after creation, like the next two */
+	struct run_queue *queue; /* of the home CPU */
+	u64 mates;            /* bit n: vCPU n of this VM has the same home; itself, too */
 	u32 state;            /* enum vcpu_state */
-	bool queued;
-	bool current;         /* taken from the queue: being run, or about to be */
+	u8 place;             /* enum vcpu_place; read at any time */
 	struct vcpu *next;
 	u64 run_tsc;          /* TSC ticks spent in run() */
 	bool halted;          /* in HLT until vcpu_wakes(); own CPU */
