@@ -29,14 +29,18 @@ REPRO := -ffile-prefix-map=$(CURDIR)=. -ffile-prefix-map=$(abspath $(O))=build -
 WARN := -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla \
 	-Wundef -Wpointer-arith -Werror
 # What runs at start, at VM creation or at a prompt is built for size, the rest for speed.
-COLD := boot/%.c drivers/%.c sev/asid.c sev/es_vcpu.c sev/es_run.c sev/es_vm.c sev/ghcb.c sev/ghcb_io.c \
-	sev/ghcb_msr.c sev/ghcb_stats.c sev/guest.c sev/launch.c sev/plan.c sev/sev.c \
-	sev/vmsa.c sev/why.c core/config.c core/loader%.c core/shell%.c core/console.c core/start.c \
-	core/main.c core/boot_info.c core/printf.c core/log.c core/panic.c core/pmm.c core/heap.c \
-	core/unit.c core/vm.c arch/x86/hostmem.c arch/x86/paging.c arch/x86/smp.c arch/x86/tsc.c \
-	arch/x86/cpu.c arch/x86/symbols.c selftest/%.c arch/x86/mitigations.c arch/x86/vmx/names.c arch/x86/vmx/controls.c arch/x86/svm/names.c vdev/acpi_tables.c \
-	vdev/rtc.c vdev/pit.c
-COLD += sev/direct.c sev/sha256.c
+COLD := boot/%.c drivers/%.c selftest/%.c \
+	sev/asid.c sev/direct.c sev/es_vcpu.c sev/es_run.c sev/es_vm.c sev/ghcb.c sev/ghcb_io.c \
+	sev/ghcb_msr.c sev/ghcb_stats.c sev/guest.c sev/launch.c sev/plan.c sev/sev.c sev/sha256.c \
+	sev/vmsa.c sev/why.c \
+	core/boot_info.c core/config.c core/console.c core/heap.c core/loader%.c core/log.c core/main.c \
+	core/panic.c core/pmm.c core/printf.c core/shell%.c core/start.c core/unit.c core/vm.c \
+	arch/x86/cpu.c arch/x86/emulate.c arch/x86/gwalk.c arch/x86/hostmem.c \
+	arch/x86/mitigations.c arch/x86/paging.c arch/x86/smp.c arch/x86/symbols.c arch/x86/traps.c \
+	arch/x86/tsc.c \
+	arch/x86/svm/names.c arch/x86/svm/svm.c arch/x86/vmx/controls.c arch/x86/vmx/names.c \
+	arch/x86/vmx/vmx.c \
+	vdev/acpi_pm.c vdev/acpi_tables.c vdev/pit.c vdev/rtc.c
 OPT = $(if $(filter $(COLD),$<),-Os,-O2)
 CFLAGS := -std=gnu17 -ffreestanding -g $(REPRO) $(WARN) -I. \
 	-m64 -march=x86-64 -mno-red-zone -mgeneral-regs-only -mcmodel=kernel -fno-pie -fno-pic \

@@ -36,9 +36,10 @@ typedef const char *(*key_fn)(struct parser *p, struct span value);
 
 struct key {
 	const char *name;
-	key_fn parse; /* NULL: a path */
+	key_fn parse; /* NULL: a path or a flag */
 	bool repeats;
-	size_t path;  /* where in struct vm_config it goes */
+	bool flag;
+	size_t place; /* where in struct vm_config the path or flag goes */
 };
 
 #define ECHO_LEN 48
@@ -361,13 +362,30 @@ static const char *key_sev_secret_gpa(struct parser *p, struct span v)
 	return span_number(v, &p->vm->sev_secret_gpa) ? NULL : "use an address, such as 0x80d000";
 }
 
+/* Names of a comma-separated list: the bit of each in *set. False: there is no such name. */
+static bool span_words(struct span v, const char *const *word, u32 words, u32 *set)
+{
+	*set = 0;
+	do {
+		struct span item = span_next(&v, ',');
+		u32 i = 0;
+
+		while (i < words && !span_is(item, word[i]))
+			i++;
+		if (i == words)
+			return false;
+		*set |= BIT32(i);
+	} while (v.len);
+	return true;
+}
+
 /* Bits of the guest policy: SEV API specification, chapter 3. */
 #define POLICY_ES BIT32(2)
 
 static const char *key_policy(struct parser *p, struct span v)
 {
 	static const char *const word[] = { "nodbg", "noks", "es", "nosend", "domain", "sev" };
-	u32 policy = 0;
+	u32 policy;
 	u64 n;
 
 	if (span_number(v, &n)) {
@@ -376,55 +394,24 @@ static const char *key_policy(struct parser *p, struct span v)
 		p->vm->policy = (u32)n;
 		return NULL;
 	}
-	do {
-		struct span item = span_next(&v, ',');
-		u32 i = 0;
-
-		while (i < ARRAY_SIZE(word) && !span_is(item, word[i]))
-			i++;
-		if (i == ARRAY_SIZE(word))
-			return "use a number, or words of nodbg, noks, es, nosend, domain, sev";
-		policy |= BIT32(i);
-	} while (v.len);
+	if (!span_words(v, word, ARRAY_SIZE(word), &policy))
+		return "use a number, or words of nodbg, noks, es, nosend, domain, sev";
 	p->vm->policy = policy;
 	return NULL;
-}
-
-static const char *key_autostart(struct parser *p, struct span v)
-{
-	return span_bool(v, &p->vm->autostart);
-}
-
-static const char *key_debug_exit(struct parser *p, struct span v)
-{
-	return span_bool(v, &p->vm->debug_exit);
-}
-
-static const char *key_debugcon(struct parser *p, struct span v)
-{
-	return span_bool(v, &p->vm->debugcon);
 }
 
 static const char *key_pv(struct parser *p, struct span v)
 {
 	static const char *const word[] = { "kvmclock", "steal", "eoi", "ipi", "tlb", "unhalt", "yield" };
-	u32 pv = 0;
+	u32 pv;
 
 	_Static_assert(PV_ALL == BIT32(ARRAY_SIZE(word)) - 1, "a word for each bit, in order");
 	if (span_is(v, "all") || span_is(v, "none")) {
 		p->vm->pv = span_is(v, "all") ? PV_ALL : 0;
 		return NULL;
 	}
-	do {
-		struct span item = span_next(&v, ',');
-		u32 i = 0;
-
-		while (i < ARRAY_SIZE(word) && !span_is(item, word[i]))
-			i++;
-		if (i == ARRAY_SIZE(word))
-			return "use all, none, or words of kvmclock, steal, eoi, ipi, tlb, unhalt, yield";
-		pv |= BIT32(i);
-	} while (v.len);
+	if (!span_words(v, word, ARRAY_SIZE(word), &pv))
+		return "use all, none, or words of kvmclock, steal, eoi, ipi, tlb, unhalt, yield";
 	if ((pv & PV_TLB) != 0 && (pv & PV_STEAL) == 0)
 		return "tlb needs steal: its requests are in the same record";
 	p->vm->pv = pv;
@@ -432,7 +419,8 @@ static const char *key_pv(struct parser *p, struct span v)
 }
 
 #define KEY(key, fn) { .name = key, .parse = fn }
-#define PATH(key, field) { .name = key, .path = offsetof(struct vm_config, field) }
+#define FLAG(key, field) { .name = key, .flag = true, .place = offsetof(struct vm_config, field) }
+#define PATH(key, field) { .name = key, .place = offsetof(struct vm_config, field) }
 
 static const struct key host_keys[] = {
 	{ .name = "console", .parse = key_console, .repeats = true },
@@ -459,9 +447,9 @@ static const struct key vm_keys[] = {
 	PATH("sev-secret-header", sev_secret_header),
 	PATH("sev-secret", sev_secret),
 	KEY("sev-secret-gpa", key_sev_secret_gpa),
-	KEY("autostart", key_autostart),
-	KEY("debug-exit", key_debug_exit),
-	KEY("debugcon", key_debugcon),
+	FLAG("autostart", autostart),
+	FLAG("debug-exit", debug_exit),
+	FLAG("debugcon", debugcon),
 	KEY("pv", key_pv),
 };
 
@@ -680,7 +668,8 @@ static void key_line(struct parser *p, struct span line)
 	}
 	if (!error)
 		error = key->parse ? key->parse(p, value) :
-				     span_path(value, (char *)p->vm + key->path);
+			key->flag  ? span_bool(value, (bool *)((char *)p->vm + key->place)) :
+				     span_path(value, (char *)p->vm + key->place);
 	if (error)
 		value_error(p, key->name, value, error);
 	p->key_line[index] = p->line;

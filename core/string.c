@@ -3,29 +3,7 @@
 #include "core/errno.h"
 
 #ifdef UNIT_TEST
-/* The test calls these under other names: the host's C library has the plain ones. */
-#define memcpy rv_memcpy
-#define memmove rv_memmove
-#define memset rv_memset
-#define memcmp rv_memcmp
-#define memchr rv_memchr
-#define strlen rv_strlen
-#define strnlen rv_strnlen
-#define strcmp rv_strcmp
-#define strncmp rv_strncmp
-#define strchr rv_strchr
-#define strrchr rv_strrchr
-void *memcpy(void *dst, const void *src, size_t n);
-void *memmove(void *dst, const void *src, size_t n);
-void *memset(void *dst, int c, size_t n);
-int memcmp(const void *a, const void *b, size_t n);
-void *memchr(const void *s, int c, size_t n);
-size_t strlen(const char *s);
-size_t strnlen(const char *s, size_t max);
-int strcmp(const char *a, const char *b);
-int strncmp(const char *a, const char *b, size_t n);
-char *strchr(const char *s, int c);
-char *strrchr(const char *s, int c);
+#include "tests/unit/string_names.h"
 #else
 #undef memcpy
 #undef memmove

@@ -2,7 +2,7 @@
 #ifndef RAVELIN_CORE_VM_H
 #define RAVELIN_CORE_VM_H
 
-#include "arch/x86/emulate.h"
+#include "arch/x86/emulate_known.h"
 #include "arch/x86/paging.h"
 #include "arch/x86/virt.h"
 #include "core/config.h"

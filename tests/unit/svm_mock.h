@@ -11,6 +11,7 @@
 
 #include "arch/x86/cpu.h"
 #include "arch/x86/emulate.h"
+#include "arch/x86/emulate_known.h"
 #include "arch/x86/gwalk.h"
 #include "arch/x86/lapic.h"
 #include "arch/x86/msr.h"

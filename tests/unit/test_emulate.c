@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-// sources: arch/x86/emulate.c arch/x86/gwalk.c arch/x86/decode.c
+// sources: arch/x86/emulate.c arch/x86/emulate_known.c arch/x86/gwalk.c arch/x86/decode.c
 /*
  * The emulator against the host's CPU: each supported instruction runs natively
  * on plain memory and emulated on a device with the same content; registers,
@@ -19,6 +19,7 @@
 
 #include "arch/x86/cpu.h"
 #include "arch/x86/emulate.h"
+#include "arch/x86/emulate_known.h"
 #include "arch/x86/gwalk.h"
 #include "arch/x86/xmm.h"
 #include "core/mmio.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-// sources: sev/es_vcpu.c sev/vmsa.c arch/x86/svm/bitmaps.c
+// sources: sev/es_vcpu.c sev/vmsa.c arch/x86/svm/bitmaps.c arch/x86/guest_msrs.c
 /* An SEV-ES vCPU as it is made: control block, MSR bitmap, save areas, what may be read and set. */
 #include <setjmp.h>
 #include <stdarg.h>

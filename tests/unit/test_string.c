@@ -7,19 +7,8 @@
 #include <cmocka.h>
 #include "core/errno.h"
 #include "core/string.h"
-
-/* core/string.c's own functions have these names here. */
-void *rv_memcpy(void *dst, const void *src, size_t n);
-void *rv_memmove(void *dst, const void *src, size_t n);
-void *rv_memset(void *dst, int c, size_t n);
-int rv_memcmp(const void *a, const void *b, size_t n);
-void *rv_memchr(const void *s, int c, size_t n);
-size_t rv_strlen(const char *s);
-size_t rv_strnlen(const char *s, size_t max);
-int rv_strcmp(const char *a, const char *b);
-int rv_strncmp(const char *a, const char *b, size_t n);
-char *rv_strchr(const char *s, int c);
-char *rv_strrchr(const char *s, int c);
+#define STRING_NAMES_ONLY
+#include "tests/unit/string_names.h"
 
 static int sign(int v)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-// sources: arch/x86/svm/bitmaps.c
+// sources: arch/x86/svm/bitmaps.c arch/x86/guest_msrs.c
 /* The whitelist in the MSR bitmap, judged by the layout in APM vol. 2, 15.11, not by the code. */
 #include <setjmp.h>
 #include <stdarg.h>

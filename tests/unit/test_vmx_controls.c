@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-// sources: arch/x86/vmx/controls.c arch/x86/vmx/bitmaps.c
+// sources: arch/x86/vmx/controls.c arch/x86/vmx/bitmaps.c arch/x86/guest_msrs.c
 /* Capabilities decide the controls, and refuse with a reason; bitmaps let through a whitelist. */
 #include <setjmp.h>
 #include <stdarg.h>

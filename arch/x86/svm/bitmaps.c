@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "arch/x86/msr.h"
+#include "arch/x86/guest_msrs.h"
 #include "arch/x86/paging.h"
 #include "arch/x86/svm/svm.h"
 #include "core/errno.h"
@@ -8,9 +8,8 @@
 
 /*
  * One port bitmap and one MSR bitmap serve all VMs (APM vol. 2, 15.10.1 and
- * 15.11): a set bit intercepts. Ports: all of them. MSRs: all but the whitelist,
- * which names registers that are the guest's own at every moment, because
- * VMRUN or VMLOAD switches them. PAT is not among them: where RDMSR and WRMSR
+ * 15.11): a set bit intercepts. Ports: all of them. MSRs: all but guest_msrs[],
+ * which VMRUN or VMLOAD switches. PAT is not among them: where RDMSR and WRMSR
  * of a guest lead with nested paging differs between machines, so core keeps
  * the value and the VMCB's G_PAT follows.
  */
@@ -21,23 +20,6 @@
 
 #define READ 1U
 #define WRITE 2U
-
-static const struct {
-	u32 msr;
-	u32 rights;
-} whitelist[] = {
-	{ MSR_TSC, READ },
-	{ MSR_SYSENTER_CS, READ | WRITE },
-	{ MSR_SYSENTER_ESP, READ | WRITE },
-	{ MSR_SYSENTER_EIP, READ | WRITE },
-	{ MSR_STAR, READ | WRITE },
-	{ MSR_LSTAR, READ | WRITE },
-	{ MSR_CSTAR, READ | WRITE },
-	{ MSR_SFMASK, READ | WRITE },
-	{ MSR_FS_BASE, READ | WRITE },
-	{ MSR_GS_BASE, READ | WRITE },
-	{ MSR_KERNEL_GS_BASE, READ | WRITE },
-};
 
 /* Number of the read bit of an MSR; the write bit follows. -1: not in the bitmap. */
 static s32 msrpm_bit(u32 msr)
@@ -73,8 +55,8 @@ void svm_msrpm_open(u8 *map, u32 msr, bool write)
 void svm_msrpm_fill(u8 *map)
 {
 	memset(map, 0xff, MSRPM_SIZE);
-	for (size_t i = 0; i < ARRAY_SIZE(whitelist); i++)
-		svm_msrpm_open(map, whitelist[i].msr, (whitelist[i].rights & WRITE) != 0);
+	for (size_t i = 0; i < GUEST_MSRS; i++)
+		svm_msrpm_open(map, guest_msrs[i].msr, guest_msrs[i].write);
 }
 
 int svm_bitmaps_init(void)

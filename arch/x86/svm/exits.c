@@ -2,6 +2,7 @@
 #include "arch/x86/cpu.h"
 #include "arch/x86/decode.h"
 #include "arch/x86/emulate.h"
+#include "arch/x86/emulate_known.h"
 #include "arch/x86/gwalk.h"
 #include "arch/x86/msr.h"
 #include "arch/x86/svm/svm.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "arch/x86/msr.h"
+#include "arch/x86/guest_msrs.h"
 #include "arch/x86/paging.h"
 #include "arch/x86/vmx/vmx.h"
 #include "core/errno.h"
@@ -8,31 +8,11 @@
 
 /*
  * One pair of port bitmaps and one MSR bitmap serve all VMs (SDM vol. 3, 25.6.4
- * and 25.6.9): a set bit intercepts. Ports: all of them. MSRs: all but the
- * whitelist, which names registers that are the guest's own at every moment:
- * VM entries and exits switch them, or the hypervisor does not use them and
- * switch.c gives them to each vCPU that runs.
+ * and 25.6.9): a set bit intercepts. Ports: all of them. MSRs: all but
+ * guest_msrs[]: VM entries and exits switch them, or switch.c gives them to each
+ * vCPU that runs.
  */
-#define READ 1U
-#define WRITE 2U
 #define WRITE_MAP 2048U
-
-static const struct {
-	u32 msr;
-	u32 rights;
-} whitelist[] = {
-	{ MSR_TSC, READ },
-	{ MSR_SYSENTER_CS, READ | WRITE },
-	{ MSR_SYSENTER_ESP, READ | WRITE },
-	{ MSR_SYSENTER_EIP, READ | WRITE },
-	{ MSR_STAR, READ | WRITE },
-	{ MSR_LSTAR, READ | WRITE },
-	{ MSR_CSTAR, READ | WRITE },
-	{ MSR_SFMASK, READ | WRITE },
-	{ MSR_FS_BASE, READ | WRITE },
-	{ MSR_GS_BASE, READ | WRITE },
-	{ MSR_KERNEL_GS_BASE, READ | WRITE },
-};
 
 /* Number of an MSR's bit in the map of reads. -1: not in the maps. */
 static s32 map_bit(u32 msr)
@@ -56,13 +36,12 @@ bool vmx_msr_intercepted(const u8 *map, u32 msr, bool write)
 void vmx_msr_bitmap_fill(u8 *map)
 {
 	memset(map, 0xff, PAGE_SIZE);
-	for (size_t i = 0; i < ARRAY_SIZE(whitelist); i++) {
-		u32 bit = (u32)map_bit(whitelist[i].msr);
+	for (size_t i = 0; i < GUEST_MSRS; i++) {
+		u32 bit = (u32)map_bit(guest_msrs[i].msr);
 		u8 mask = (u8)~(1U << (bit % 8));
 
-		if ((whitelist[i].rights & READ) != 0)
-			map[bit / 8] &= mask;
-		if ((whitelist[i].rights & WRITE) != 0)
+		map[bit / 8] &= mask;
+		if (guest_msrs[i].write)
 			map[WRITE_MAP + bit / 8] &= mask;
 	}
 }
