@@ -4,14 +4,13 @@
 
 /* KVM's hypercalls: an unknown one, or one that is switched off, answers -KVM_ENOSYS. */
 
-/* The one whose length counts. */
-static __attribute__((noinline)) u32 send_ipi(struct vcpu *v, u64 mask)
+static u32 send_ipi(struct vcpu *v, u64 mask)
 {
 	u64 *g = v->gpr;
 
-	g[GPR_RAX] = (u64)pv_send_ipi(v->vm, g[GPR_RBX] & mask, g[GPR_RCX] & mask,
-				      g[GPR_RDX] & mask, g[GPR_RSI] & mask,
-				      mask == ~0UL ? 64 : 32);
+	g[GPR_RAX] = (u64)pv_send_ipi_any(v->vm, g[GPR_RBX] & mask, g[GPR_RCX] & mask,
+					  g[GPR_RDX] & mask, g[GPR_RSI] & mask,
+					  mask == ~0UL ? 64 : 32);
 	return VRESULT_ADVANCE;
 }
 
@@ -66,7 +65,5 @@ u32 hypercall(struct vcpu *v)
 		v->gpr[GPR_RAX] = (u64)-KVM_EPERM;
 		return VRESULT_ADVANCE;
 	}
-	if (number != KVM_HC_SEND_IPI)
-		return other_call(v, number, mask);
-	return (v->vm->pv.features & PV_IPI) != 0 ? send_ipi(v, mask) : VRESULT_ADVANCE;
+	return number == KVM_HC_SEND_IPI ? send_ipi(v, mask) : other_call(v, number, mask);
 }

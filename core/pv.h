@@ -94,7 +94,7 @@ struct pv_vcpu {
 /* Part of struct vm. */
 struct pv_vm {
 	u32 features;        /* PV_*; constant after creation */
-	u64 present;         /* bit n: there is a vCPU n; constant after creation */
+	u64 ipi_set;         /* the vCPUs that PV_IPI reaches, 0 without it; constant after creation */
 	u64 wall;            /* last value of the wall clock's MSR */
 };
 
@@ -141,7 +141,9 @@ int pv_eoi_accept(struct vcpu *v);
 /* --- hypercalls: pv_ipi.c. Results are KVM's. --- */
 /* Bit n of low: APIC id min + n; high goes on where low ends, which is after `cluster` bits: 64, or
  * 32 of a 32-bit guest. icr: vector and delivery mode. */
-s64 pv_send_ipi(const struct vm *vm, u64 low, u64 high, u64 min, u64 icr, u32 cluster);
+s64 pv_send_ipi_any(const struct vm *vm, u64 low, u64 high, u64 min, u64 icr, u32 cluster);
+/* The same from 64-bit code; the one whose length counts. */
+s64 pv_send_ipi(const struct vm *vm, u64 low, u64 high, u64 min, u64 icr);
 void pv_kick(struct vm *vm, u64 apic_id);
 /* Lets the vCPU go first that the caller waits for. True: give the CPU away. */
 bool pv_yield(struct vcpu *v, u64 apic_id);

@@ -25,56 +25,49 @@ static u64 send_slowly(const struct vm *vm, u64 set, u64 icr)
 	return sent;
 }
 
-/* Those that run on other CPUs leave guest mode: one interrupt for each such CPU. */
-static inline void kick(const struct vm *vm, u64 set)
-{
-	for (; set != 0; set &= set - 1) {
-		u32 cpu = vm->vcpu[lowest_bit(set)]->cpu;
-
-		if (cpu != cpu_number())
-			ipi_kick(cpu);
-	}
-}
-
-/* What the loop of send_fixed() found to do: vCPUs that run or are away, and after them the rest of
- * the set, from a LAPIC in an unusual state on. */
+/* What is left to do when vCPUs run, or a LAPIC was found in an unusual state: that one, which is
+ * counted already, and all behind it, by the long way. */
 static __attribute__((noinline)) u64 send_rest(const struct vm *vm, u64 away, u64 run, u64 rest,
-					       u64 sent, u64 icr)
+					       u32 vector, u64 sent)
 {
 	if (away != 0)
-		sched_wake_set(vm, away);
+		(void)sched_wake_set(vm, away, 0);
 	if (run != 0)
-		kick(vm, run);
-	return unlikely(rest != 0) ? sent + send_slowly(vm, rest, icr) : sent;
+		(void)sched_kick_set(vm, run, 0);
+	return rest == 0 ? sent : sent - 1 + send_slowly(vm, rest, vector);
 }
 
 /*
  * The sender pays for each vCPU of the set, so the length of this loop counts. It
  * calls nobody, for then no register needs to be saved. It is vcpu_hazard() and
- * sched_wake() for a vCPU that waits; sched.c says why that needs no lock.
+ * the first half of sched_wake(); sched.c says why that needs no lock.
  */
-static inline u64 send_fixed(const struct vm *vm, u64 set, u64 icr)
+static inline u64 send_fixed(const struct vm *vm, u64 set, u32 vector)
 {
-	u64 run = 0, away = 0, sent = 0;
+	u64 away = set, run = 0, sent = 0, n = lowest_bit(set);
 
-	while (set != 0) {
-		u64 n = lowest_bit(set);
-		struct vcpu *v = vm->vcpu[n];
-		int r = vlapic_request(&v->lapic, (u8)icr);
+	do {
+		struct vlapic *l = vm->platform.lapic[n];
+		struct vcpu *v = container_of(l, struct vcpu, lapic);
+		int r;
 
-		if (unlikely(r < 0))
-			break;
 		sent++;
+		r = vlapic_request(l, vector);
+		if (unlikely(r < 0))
+			return send_rest(vm, away & ~set, run, set, vector, sent);
 		set = without_bit(set, n);
-		if (r == 0) /* requested before: its first sender has done the rest */
-			continue;
-		__atomic_or_fetch(&v->hazards, HAZ_IRQ, __ATOMIC_SEQ_CST);
-		if (v->place == VCPU_AWAY)
-			away = with_bit(away, n);
-		else if (unlikely(v->place == VCPU_CURRENT))
-			run = with_bit(run, n);
-	}
-	return likely((away | run | set) == 0) ? sent : send_rest(vm, away, run, set, sent, icr);
+		if (r != 0) { /* else requested before: its first sender has done the rest */
+			__atomic_or_fetch(&v->hazards, HAZ_IRQ, __ATOMIC_SEQ_CST);
+			if (v->place == VCPU_AWAY)
+				continue;
+			if (unlikely(__atomic_load_n(&v->place, __ATOMIC_RELAXED) == VCPU_CURRENT))
+				run = with_bit(run, n);
+		}
+		away = without_bit(away, n);
+	} while (next_bit(set, &n));
+	if (likely(run == 0))
+		return away == 0 ? sent : sched_wake_set(vm, away, sent);
+	return away == 0 ? sched_kick_set(vm, run, sent) : send_rest(vm, away, run, 0, 0, sent);
 }
 
 static u64 send_half(const struct vm *vm, u64 set, u64 first, u64 icr)
@@ -82,17 +75,20 @@ static u64 send_half(const struct vm *vm, u64 set, u64 first, u64 icr)
 	/* Checked before anything is added to it: nothing overflows. */
 	if (first >= vm->vcpus)
 		return 0;
-	set = set << first & vm->pv.present;
-	return (icr & 0x700) == 0 && (u8)icr >= 16 ? send_fixed(vm, set, icr) :
+	set = set << first & vm->pv.ipi_set;
+	if (set == 0)
+		return 0;
+	return (icr & 0x700) == 0 && (u8)icr >= 16 ? send_fixed(vm, set, (u8)icr) :
 						     send_slowly(vm, set, icr);
 }
 
 /* Fixed interrupts and NMIs only: the others are not for sets of CPUs (SDM vol. 3A, 11.6.1). */
-static __attribute__((noinline)) s64 send_any(const struct vm *vm, u64 low, u64 high, u64 min,
-					       u64 icr, u32 cluster)
+s64 pv_send_ipi_any(const struct vm *vm, u64 low, u64 high, u64 min, u64 icr, u32 cluster)
 {
 	u64 sent;
 
+	if (vm->pv.ipi_set == 0)
+		return -KVM_ENOSYS;
 	if ((icr & (ICR_LOGICAL | ICR_SHORTHAND | 0x300)) != 0)
 		return -KVM_EINVAL;
 	sent = send_half(vm, low, min, icr);
@@ -101,12 +97,15 @@ static __attribute__((noinline)) s64 send_any(const struct vm *vm, u64 low, u64 
 	return (s64)sent;
 }
 
-s64 pv_send_ipi(const struct vm *vm, u64 low, u64 high, u64 min, u64 icr, u32 cluster)
+s64 pv_send_ipi(const struct vm *vm, u64 low, u64 high, u64 min, u64 icr)
 {
-	if (unlikely((icr & (ICR_LOGICAL | ICR_SHORTHAND | 0x700)) != 0 || (u8)icr < 16 ||
-		     high != 0 || min >= VCPU_MAX))
-		return send_any(vm, low, high, min, icr, cluster);
-	return (s64)send_fixed(vm, low << min & vm->pv.present, icr);
+	if (unlikely((high | (icr & (ICR_LOGICAL | ICR_SHORTHAND | 0x700))) != 0 || (u8)icr < 16 ||
+		     min >= VCPU_MAX))
+		return pv_send_ipi_any(vm, low, high, min, icr, 64);
+	low = low << min & vm->pv.ipi_set;
+	if (unlikely(low == 0))
+		return pv_send_ipi_any(vm, 0, 0, min, icr, 64);
+	return (s64)send_fixed(vm, low, (u8)icr);
 }
 
 void pv_kick(struct vm *vm, u64 apic_id)

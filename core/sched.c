@@ -43,7 +43,10 @@
 #define SLICE_IDLE 1U /* no vCPU is current: the CPU is in, or about to be in, HLT */
 
 struct run_queue {
-	spinlock_t lock;
+	u64 woken[VM_MAX]; /* vCPUs of VM n, by their numbers; atomic, as is the next */
+	u64 woken_vms;     /* bit n: look at woken[n] */
+	spinlock_t lock __aligned(64);
+	u32 cpu;
 	struct vcpu *head, *tail;
 	struct vcpu *current;
 	u32 waiting;    /* length of the queue */
@@ -52,13 +55,12 @@ struct run_queue {
 	bool boosted;   /* the next vCPU goes on with the slice of the one before */
 	u64 slice_end;  /* TSC, or SLICE_* */
 	u64 guest_tsc, idle_tsc;
-	u64 woken_vms __aligned(64); /* bit n: look at woken[n]; atomic, as is the next */
-	u64 woken[VM_MAX];           /* vCPUs of VM n, by their numbers */
 } __aligned(64);
 _Static_assert(VM_MAX <= 64 && VCPU_MAX <= 64, "woken has too few bits");
 
 static struct run_queue queues[CPU_MAX];
 static spinlock_t place_lock;
+static PERCPU struct run_queue *own; /* this CPU's, from its loop on */
 
 static inline struct run_queue *own_queue(void)
 {
@@ -117,33 +119,45 @@ static void poke(u32 cpu)
  * The wait of each begins now, whenever its CPU looks. No call in here, and one
  * step for all that live on one CPU: a sender of interrupts pays for this.
  */
-void sched_wake_set(const struct vm *vm, u64 set)
+u64 sched_wake_set(const struct vm *vm, u64 set, u64 answer)
 {
-	u64 now = rdtsc();
+	u64 now = rdtsc(), n = lowest_bit(set);
 
 	do {
-		const struct vcpu *v = vm->vcpu[lowest_bit(set)];
-		struct run_queue *q = v->queue;
-		u64 here = set & v->mates;
+		struct run_queue *q = vm->vcpu[n]->queue;
+		u64 here = set & vm->vcpu[n]->mates, rest = here;
 
 		set ^= here;
-		for (u64 rest = here; rest != 0;) {
-			u64 n = lowest_bit(rest);
-
+		do {
 			vm->vcpu[n]->pv.wait_start = now;
 			rest = without_bit(rest, n);
-		}
+		} while (next_bit(rest, &n));
 		__atomic_or_fetch(&q->woken[vm->id], here, __ATOMIC_SEQ_CST);
-		__atomic_or_fetch(&q->woken_vms, BIT(vm->id), __ATOMIC_SEQ_CST);
-		if (v->cpu != cpu_number()) {
+		(void)bits_set(q->woken_vms, vm->id);
+		if (q != own) {
 			if (__atomic_load_n(&q->slice_end, __ATOMIC_SEQ_CST) <= SLICE_IDLE)
-				ipi_kick(v->cpu);
+				ipi_kick(q->cpu);
 		} else if (q->slice_end == SLICE_NONE) {
 			q->slice_end = timer_slice(now);
 		}
-	} while (set != 0);
+	} while (next_bit(set, &n));
+	return answer;
 }
 
+/* Those that run on other CPUs leave guest mode: one interrupt for each such CPU. */
+u64 sched_kick_set(const struct vm *vm, u64 set, u64 answer)
+{
+	u64 n = lowest_bit(set);
+
+	do {
+		u32 cpu = vm->vcpu[n]->cpu;
+
+		set = without_bit(set, n);
+		if (cpu != cpu_number())
+			ipi_kick(cpu);
+	} while (next_bit(set, &n));
+	return answer;
+}
 void sched_wake(struct vcpu *v)
 {
 	u8 place = __atomic_load_n(&v->place, __ATOMIC_SEQ_CST);
@@ -153,9 +167,9 @@ void sched_wake(struct vcpu *v)
 		return;
 	flags = irq_save();
 	if (place == VCPU_AWAY)
-		sched_wake_set(v->vm, BIT(v->id));
-	else if (v->cpu != cpu_number())
-		ipi_kick(v->cpu);
+		(void)sched_wake_set(v->vm, BIT(v->id), 0);
+	else
+		(void)sched_kick_set(v->vm, BIT(v->id), 0);
 	irq_restore(flags);
 }
 
@@ -261,6 +275,7 @@ void sched_place(struct vcpu *v, const struct cpu_set *affinity)
 	}
 	v->cpu = best == CPU_MAX ? 0 : best;
 	v->queue = &queues[v->cpu];
+	v->queue->cpu = v->cpu;
 	v->queue->homed++;
 	for (u32 i = 0; i <= v->id; i++) {
 		struct vcpu *mate = v->vm->vcpu[i];
@@ -389,9 +404,11 @@ void timer_update(void)
 {
 	u64 next = earlier(timer_next(), earlier(slice_deadline(own_queue()), console_deadline()));
 
+	if (next == 0)
+		next = TIMER_NEVER;
 	if (next == this_cpu()->timer_deadline)
 		return;
-	if (next == 0)
+	if (next == TIMER_NEVER)
 		timer_disarm();
 	else
 		timer_arm(next);
@@ -525,6 +542,7 @@ void sched_loop(void)
 {
 	struct run_queue *q = own_queue();
 
+	own = q;
 	for (;;) {
 		struct vcpu *v;
 

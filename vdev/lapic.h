@@ -124,11 +124,11 @@ void vlapic_eoi(struct vlapic *l);
  */
 static inline int vlapic_request(struct vlapic *l, u32 vector)
 {
-	if (unlikely(!l->open || bits_test(&l->tmr, vector)))
+	if (unlikely(!l->open || bits_test(l->tmr, vector)))
 		return -1;
-	if (bits_set(&l->irr, vector))
+	if (bits_set(l->irr, vector))
 		return 0;
-	__atomic_or_fetch(&l->irr_words, BIT32(vector >> 5), __ATOMIC_SEQ_CST);
+	(void)bits_set(l->irr_words, vector >> 5);
 	return 1;
 }
 

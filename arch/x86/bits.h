@@ -20,6 +20,15 @@ static inline u64 lowest_bit(u64 set)
 	return n;
 }
 
+/* False: the set is empty. */
+static inline bool next_bit(u64 set, u64 *n)
+{
+	bool empty;
+
+	__asm__("bsfq %2, %0" : "=r"(*n), "=@ccz"(empty) : "r"(set));
+	return !empty;
+}
+
 static inline u64 with_bit(u64 set, u64 n)
 {
 	__asm__("btsq %1, %0" : "+r"(set) : "r"(n) : "cc");
@@ -32,24 +41,21 @@ static inline u64 without_bit(u64 set, u64 n)
 	return set;
 }
 
-/* Bit strings of eight words, which others change at any time. */
-typedef u32 bits256_t[8];
+/* Bit n of an array or word that others change at any time. */
+#define bits_test(bits, n) \
+	({ \
+		bool set_; \
+		__asm__ volatile("btl %2, %1" : "=@ccc"(set_) : "m"(bits), "r"((u32)(n))); \
+		set_; \
+	})
 
-static inline bool bits_test(const bits256_t *bits, u32 n)
-{
-	bool set;
-
-	__asm__ volatile("btl %2, %1" : "=@ccc"(set) : "m"(*bits), "r"(n));
-	return set;
-}
-
-/* True: it was set before. A full barrier. */
-static inline bool bits_set(bits256_t *bits, u32 n)
-{
-	bool set;
-
-	__asm__ volatile("lock btsl %2, %1" : "=@ccc"(set), "+m"(*bits) : "r"(n) : "memory");
-	return set;
-}
+/* Sets it; true: it was set before. A full barrier. */
+#define bits_set(bits, n) \
+	({ \
+		bool set_; \
+		__asm__ volatile("lock btsl %2, %1" \
+				 : "=@ccc"(set_), "+m"(bits) : "r"((u32)(n)) : "memory"); \
+		set_; \
+	})
 
 #endif

@@ -176,7 +176,7 @@ void timer_arm(u64 tsc_deadline)
 
 void timer_disarm(void)
 {
-	percpu.timer_deadline = 0;
+	percpu.timer_deadline = TIMER_NEVER;
 	if (cpu_features.tsc_deadline)
 		wrmsr(MSR_TSC_DEADLINE, 0);
 	else
@@ -185,7 +185,7 @@ void timer_disarm(void)
 
 void timer_fired(void)
 {
-	percpu.timer_deadline = 0;
+	percpu.timer_deadline = TIMER_NEVER;
 	if (cpu_features.tcg && !cpu_features.tsc_deadline)
 		timer_disarm(); /* the short period that was armed does not go on */
 }
@@ -224,6 +224,7 @@ void timer_init(void)
 	tick_min = mul_shift32(TCG_TICK_MIN_US * tsc_khz / 1000, timer_mult);
 	tick_max = mul_shift32(TCG_TICK_MAX_US * tsc_khz / 1000, timer_mult);
 	lapic.slice_count = timer_count(mul_shift32(lapic.slice_tsc, timer_mult) + 1);
+	lapic.timer_init = lapic.x2apic ? NULL : lapic.regs + LAPIC_TIMER_INIT;
 	timer_cpu_init();
 	log_info("timer: local APIC at %lu kHz", mul_shift32(tsc_khz, timer_mult));
 }

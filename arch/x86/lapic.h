@@ -87,6 +87,7 @@ u64 timer_slice(u64 now);
 struct lapic_state {
 	bool x2apic;
 	volatile u8 *regs; /* xAPIC only */
+	volatile u8 *timer_init; /* the register, NULL: the timer is set by an MSR */
 	u64 slice_tsc;     /* SCHED_SLICE_US */
 	u32 slice_count;   /* the same in ticks of the APIC timer */
 };
@@ -113,15 +114,15 @@ static inline u64 timer_slice(u64 now)
 {
 	u64 end = now + lapic.slice_tsc;
 
-	if (end >= percpu.timer_deadline - 1) /* nothing armed: 0, is far away */
+	if (end >= percpu.timer_deadline)
 		return end;
 	percpu.timer_deadline = end;
-	if (cpu_features.tsc_deadline)
+	if (lapic.timer_init != NULL)
+		mmio_write32(lapic.timer_init, lapic.slice_count);
+	else if (cpu_features.tsc_deadline)
 		wrmsr(MSR_TSC_DEADLINE, end);
-	else if (unlikely(lapic.x2apic))
-		wrmsr(MSR_X2APIC_BASE + (LAPIC_TIMER_INIT >> 4), lapic.slice_count);
 	else
-		mmio_write32(lapic.regs + LAPIC_TIMER_INIT, lapic.slice_count);
+		wrmsr(MSR_X2APIC_BASE + (LAPIC_TIMER_INIT >> 4), lapic.slice_count);
 	return end;
 }
 #endif

@@ -27,7 +27,8 @@ SLICE, WAKE, KICK = 200, 95, 65
 
 # State of the targets, vCPUs, CPUs of the machine.
 RUNS = [("waiting", 64, 1), ("requested", 64, 1), ("halted", 64, 1), ("running", 2, 2)]
-QUICK = [("waiting", 9, 1), ("requested", 9, 1), ("halted", 9, 1), ("running", 2, 2)]
+QUICK = [("waiting", 9, 1), ("requested", 9, 1), ("halted", 9, 1), ("halted", 2, 2),
+         ("running", 4, 4)]
 
 CONF = """[host]
 console = com1,115200
