@@ -25,16 +25,14 @@ static u64 send_slowly(const struct vm *vm, u64 set, u64 icr)
 	return sent;
 }
 
-/* What is left to do when vCPUs run, or a LAPIC was found in an unusual state: that one, which is
- * counted already, and all behind it, by the long way. */
-static __attribute__((noinline)) u64 send_rest(const struct vm *vm, u64 away, u64 run, u64 rest,
-					       u32 vector, u64 sent)
+/* A LAPIC was found in an unusual state: that one, which is counted already, and all behind it go the
+ * long way. */
+static __attribute__((noinline)) u64 send_rest(const struct vm *vm, u64 told, u64 rest, u32 vector,
+					       u64 sent)
 {
-	if (away != 0)
-		(void)sched_wake_set(vm, away, 0);
-	if (run != 0)
-		(void)sched_kick_set(vm, run, 0);
-	return rest == 0 ? sent : sent - 1 + send_slowly(vm, rest, vector);
+	if (told != 0)
+		(void)sched_wake_set(vm, told, 0);
+	return sent - 1 + send_slowly(vm, rest, vector);
 }
 
 /*
@@ -44,7 +42,7 @@ static __attribute__((noinline)) u64 send_rest(const struct vm *vm, u64 away, u6
  */
 static inline u64 send_fixed(const struct vm *vm, u64 set, u32 vector)
 {
-	u64 away = set, run = 0, sent = 0, n = lowest_bit(set);
+	u64 tell = set, sent = 0, n = lowest_bit(set);
 
 	do {
 		struct vlapic *l = vm->platform.lapic[n];
@@ -54,20 +52,16 @@ static inline u64 send_fixed(const struct vm *vm, u64 set, u32 vector)
 		sent++;
 		r = vlapic_request(l, vector);
 		if (unlikely(r < 0))
-			return send_rest(vm, away & ~set, run, set, vector, sent);
+			return send_rest(vm, tell & ~set, set, vector, sent);
 		set = without_bit(set, n);
 		if (r != 0) { /* else requested before: its first sender has done the rest */
 			__atomic_or_fetch(&v->hazards, HAZ_IRQ, __ATOMIC_SEQ_CST);
-			if (v->place == VCPU_AWAY)
+			if (v->place != VCPU_WAITS)
 				continue;
-			if (unlikely(__atomic_load_n(&v->place, __ATOMIC_RELAXED) == VCPU_CURRENT))
-				run = with_bit(run, n);
 		}
-		away = without_bit(away, n);
+		tell = without_bit(tell, n);
 	} while (next_bit(set, &n));
-	if (likely(run == 0))
-		return away == 0 ? sent : sched_wake_set(vm, away, sent);
-	return away == 0 ? sched_kick_set(vm, run, sent) : send_rest(vm, away, run, 0, 0, sent);
+	return tell == 0 ? sent : sched_wake_set(vm, tell, sent);
 }
 
 static u64 send_half(const struct vm *vm, u64 set, u64 first, u64 icr)
@@ -104,7 +98,7 @@ s64 pv_send_ipi(const struct vm *vm, u64 low, u64 high, u64 min, u64 icr)
 		return pv_send_ipi_any(vm, low, high, min, icr, 64);
 	low = low << min & vm->pv.ipi_set;
 	if (unlikely(low == 0))
-		return pv_send_ipi_any(vm, 0, 0, min, icr, 64);
+		return __atomic_load_n(&vm->pv.ipi_set, __ATOMIC_RELAXED) != 0 ? 0 : -KVM_ENOSYS;
 	return (s64)send_fixed(vm, low, (u8)icr);
 }
 

@@ -46,7 +46,7 @@ struct run_queue {
 	u64 woken[VM_MAX]; /* vCPUs of VM n, by their numbers; atomic, as is the next */
 	u64 woken_vms;     /* bit n: look at woken[n] */
 	spinlock_t lock __aligned(64);
-	u32 cpu;
+	u32 apic_id;    /* of its CPU */
 	struct vcpu *head, *tail;
 	struct vcpu *current;
 	u32 waiting;    /* length of the queue */
@@ -116,60 +116,50 @@ static void poke(u32 cpu)
 }
 
 /*
- * The wait of each begins now, whenever its CPU looks. No call in here, and one
- * step for all that live on one CPU: a sender of interrupts pays for this.
+ * A sender of interrupts pays for each vCPU here, too: no call, and one step for
+ * all that live on one CPU. The wait of each begins now, whenever its CPU looks.
  */
 u64 sched_wake_set(const struct vm *vm, u64 set, u64 answer)
 {
-	u64 now = rdtsc(), n = lowest_bit(set);
+	u64 now = rdtsc(), rest = set, n = lowest_bit(set);
 
 	do {
+		struct vcpu *v = vm->vcpu[n];
+
+		rest &= rest - 1;
+		if (unlikely(v->place == VCPU_CURRENT)) {
+			set = without_bit(set, n);
+			if (v->queue != own)
+				ipi_kick(v->queue->apic_id);
+		} else {
+			v->pv.wait_start = now;
+		}
+	} while (next_bit(rest, &n));
+	while (next_bit(set, &n)) {
 		struct run_queue *q = vm->vcpu[n]->queue;
-		u64 here = set & vm->vcpu[n]->mates, rest = here;
+		u64 here = set & vm->vcpu[n]->mates;
 
 		set ^= here;
-		do {
-			vm->vcpu[n]->pv.wait_start = now;
-			rest = without_bit(rest, n);
-		} while (next_bit(rest, &n));
 		__atomic_or_fetch(&q->woken[vm->id], here, __ATOMIC_SEQ_CST);
 		(void)bits_set(q->woken_vms, vm->id);
 		if (q != own) {
 			if (__atomic_load_n(&q->slice_end, __ATOMIC_SEQ_CST) <= SLICE_IDLE)
-				ipi_kick(q->cpu);
+				ipi_kick(q->apic_id);
 		} else if (q->slice_end == SLICE_NONE) {
 			q->slice_end = timer_slice(now);
 		}
-	} while (next_bit(set, &n));
+	}
 	return answer;
 }
 
-/* Those that run on other CPUs leave guest mode: one interrupt for each such CPU. */
-u64 sched_kick_set(const struct vm *vm, u64 set, u64 answer)
-{
-	u64 n = lowest_bit(set);
-
-	do {
-		u32 cpu = vm->vcpu[n]->cpu;
-
-		set = without_bit(set, n);
-		if (cpu != cpu_number())
-			ipi_kick(cpu);
-	} while (next_bit(set, &n));
-	return answer;
-}
 void sched_wake(struct vcpu *v)
 {
-	u8 place = __atomic_load_n(&v->place, __ATOMIC_SEQ_CST);
 	u64 flags;
 
-	if (place == VCPU_WAITS)
+	if (v->place == VCPU_WAITS)
 		return;
 	flags = irq_save();
-	if (place == VCPU_AWAY)
-		(void)sched_wake_set(v->vm, BIT(v->id), 0);
-	else
-		(void)sched_kick_set(v->vm, BIT(v->id), 0);
+	(void)sched_wake_set(v->vm, BIT(v->id), 0);
 	irq_restore(flags);
 }
 
@@ -275,7 +265,7 @@ void sched_place(struct vcpu *v, const struct cpu_set *affinity)
 	}
 	v->cpu = best == CPU_MAX ? 0 : best;
 	v->queue = &queues[v->cpu];
-	v->queue->cpu = v->cpu;
+	v->queue->apic_id = cpus[v->cpu].apic_id;
 	v->queue->homed++;
 	for (u32 i = 0; i <= v->id; i++) {
 		struct vcpu *mate = v->vm->vcpu[i];

@@ -77,11 +77,11 @@ void timer_init(void);
 
 /*
  * What the senders of interrupts call: here because they count instructions.
- * Interrupts off. VECTOR_KICK to another CPU; and a slice that begins now: its
+ * Interrupts off. VECTOR_KICK to a CPU; and a slice that begins now: its
  * end, for which the timer is armed unless it is for something earlier.
  */
 #ifdef UNIT_TEST
-void ipi_kick(u32 cpu);
+void ipi_kick(u32 apic_id);
 u64 timer_slice(u64 now);
 #else
 struct lapic_state {
@@ -93,20 +93,18 @@ struct lapic_state {
 };
 extern struct lapic_state lapic; /* constant once all CPUs run */
 
-static inline void ipi_kick(u32 cpu)
+static inline void ipi_kick(u32 apic_id)
 {
-	u32 to = cpus[cpu].apic_id;
-
 	if (unlikely(lapic.x2apic)) {
 		/* The MSR write is not serialising: what the IPI is about must be visible. */
 		mfence();
 		wrmsr(MSR_X2APIC_BASE + (LAPIC_ICR >> 4),
-		      (u64)to << 32 | ICR_FIXED | ICR_ASSERT | VECTOR_KICK);
+		      (u64)apic_id << 32 | ICR_FIXED | ICR_ASSERT | VECTOR_KICK);
 		return;
 	}
 	while (unlikely((mmio_read32(lapic.regs + LAPIC_ICR) & ICR_PENDING) != 0))
 		cpu_relax();
-	mmio_write32(lapic.regs + LAPIC_ICR_HIGH, to << 24);
+	mmio_write32(lapic.regs + LAPIC_ICR_HIGH, apic_id << 24);
 	mmio_write32(lapic.regs + LAPIC_ICR, ICR_FIXED | ICR_ASSERT | VECTOR_KICK);
 }
 
