@@ -54,7 +54,7 @@ static inline u64 send_fixed(const struct vm *vm, u64 set, u32 vector)
 		if (unlikely(r < 0))
 			return send_rest(vm, tell & ~set, set, vector, sent);
 		set = without_bit(set, n);
-		if (r != 0) { /* else requested before: its first sender has done the rest */
+		if (likely(r != 0)) { /* else requested before: its first sender has done the rest */
 			__atomic_or_fetch(&v->hazards, HAZ_IRQ, __ATOMIC_SEQ_CST);
 			if (v->place != VCPU_WAITS)
 				continue;
@@ -91,15 +91,25 @@ s64 pv_send_ipi_any(const struct vm *vm, u64 low, u64 high, u64 min, u64 icr, u3
 	return (s64)sent;
 }
 
-s64 pv_send_ipi(const struct vm *vm, u64 low, u64 high, u64 min, u64 icr)
+static __attribute__((noinline)) s64 send_unusual(const struct vcpu *v)
 {
-	if (unlikely((high | (icr & (ICR_LOGICAL | ICR_SHORTHAND | 0x700))) != 0 || (u8)icr < 16 ||
-		     min >= VCPU_MAX))
-		return pv_send_ipi_any(vm, low, high, min, icr, 64);
-	low = low << min & vm->pv.ipi_set;
-	if (unlikely(low == 0))
+	const u64 *g = v->gpr;
+
+	return pv_send_ipi_any(v->vm, g[GPR_RBX], g[GPR_RCX], g[GPR_RDX], g[GPR_RSI], 64);
+}
+
+s64 pv_send_ipi(const struct vcpu *v)
+{
+	const struct vm *vm = v->vm;
+	u64 set = v->gpr[GPR_RBX], min = v->gpr[GPR_RDX], icr = v->gpr[GPR_RSI];
+
+	if (unlikely((v->gpr[GPR_RCX] | (icr & (ICR_LOGICAL | ICR_SHORTHAND | 0x700))) != 0 ||
+		     (u8)icr < 16 || min >= VCPU_MAX))
+		return send_unusual(v);
+	set = set << min & vm->pv.ipi_set;
+	if (unlikely(set == 0))
 		return __atomic_load_n(&vm->pv.ipi_set, __ATOMIC_RELAXED) != 0 ? 0 : -KVM_ENOSYS;
-	return (s64)send_fixed(vm, low, (u8)icr);
+	return (s64)send_fixed(vm, set, (u8)icr);
 }
 
 void pv_kick(struct vm *vm, u64 apic_id)

@@ -137,11 +137,12 @@ u64 sched_wake_set(const struct vm *vm, u64 set, u64 answer)
 	} while (next_bit(rest, &n));
 	while (next_bit(set, &n)) {
 		struct run_queue *q = vm->vcpu[n]->queue;
-		u64 here = set & vm->vcpu[n]->mates;
+		u64 here = set & vm->vcpu[n]->mates, id = vm->id;
 
 		set ^= here;
-		__atomic_or_fetch(&q->woken[vm->id], here, __ATOMIC_SEQ_CST);
-		(void)bits_set(q->woken_vms, vm->id);
+		__asm__("" : "+r"(id)); /* one register for it, not two that live longer */
+		__atomic_or_fetch(&q->woken[id], here, __ATOMIC_SEQ_CST);
+		(void)bits_set(q->woken_vms, id);
 		if (q != own) {
 			if (__atomic_load_n(&q->slice_end, __ATOMIC_SEQ_CST) <= SLICE_IDLE)
 				ipi_kick(q->apic_id);

@@ -126,7 +126,7 @@ static inline int vlapic_request(struct vlapic *l, u32 vector)
 {
 	if (unlikely(!l->open || bits_test(l->tmr, vector)))
 		return -1;
-	if (bits_set(l->irr, vector))
+	if (unlikely(bits_set(l->irr, vector)))
 		return 0;
 	(void)bits_set(l->irr_words, vector >> 5);
 	return 1;

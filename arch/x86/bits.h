@@ -16,7 +16,7 @@ static inline u64 lowest_bit(u64 set)
 {
 	u64 n;
 
-	__asm__("bsfq %1, %0" : "=r"(n) : "r"(set) : "cc");
+	__asm__("bsfq %1, %0" : "=c"(n) : "r"(set) : "cc");
 	return n;
 }
 
@@ -25,7 +25,7 @@ static inline bool next_bit(u64 set, u64 *n)
 {
 	bool empty;
 
-	__asm__("bsfq %2, %0" : "=r"(*n), "=@ccz"(empty) : "r"(set));
+	__asm__("bsfq %2, %0" : "=c"(*n), "=@ccz"(empty) : "r"(set));
 	return !empty;
 }
 
