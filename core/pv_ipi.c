@@ -61,7 +61,10 @@ static inline u64 send_fixed(const struct vm *vm, u64 set, u32 vector)
 		}
 		tell = without_bit(tell, n);
 	} while (next_bit(set, &n));
-	return tell == 0 ? sent : sched_wake_set(vm, tell, sent);
+	if (tell != 0)
+		return sched_wake_set(vm, tell, sent);
+	__asm__ volatile(""); /* or the answer is moved before the jump */
+	return sent;
 }
 
 static u64 send_half(const struct vm *vm, u64 set, u64 first, u64 icr)

@@ -46,7 +46,7 @@ struct run_queue {
 	u64 woken[VM_MAX]; /* vCPUs of VM n, by their numbers; atomic, as is the next */
 	u64 woken_vms;     /* bit n: look at woken[n] */
 	spinlock_t lock __aligned(64);
-	u32 apic_id;    /* of its CPU */
+	u32 dest;       /* lapic_dest() of its CPU */
 	struct vcpu *head, *tail;
 	struct vcpu *current;
 	u32 waiting;    /* length of the queue */
@@ -121,31 +121,31 @@ static void poke(u32 cpu)
  */
 u64 sched_wake_set(const struct vm *vm, u64 set, u64 answer)
 {
-	u64 now = rdtsc(), rest = set, n = lowest_bit(set);
+	u64 now = rdtsc(), away = set, n = lowest_bit(set);
 
 	do {
 		struct vcpu *v = vm->vcpu[n];
 
-		rest &= rest - 1;
+		set &= set - 1;
 		if (unlikely(v->place == VCPU_CURRENT)) {
-			set = without_bit(set, n);
+			away = without_bit(away, n);
 			if (v->queue != own)
-				ipi_kick(v->queue->apic_id);
+				ipi_kick(v->queue->dest);
 		} else {
 			v->pv.wait_start = now;
 		}
-	} while (next_bit(rest, &n));
-	while (next_bit(set, &n)) {
+	} while (next_bit(set, &n));
+	while (next_bit(away, &n)) {
 		struct run_queue *q = vm->vcpu[n]->queue;
-		u64 here = set & vm->vcpu[n]->mates, id = vm->id;
+		u64 here = away & vm->vcpu[n]->mates, id = vm->id;
 
-		set ^= here;
+		away ^= here;
 		__asm__("" : "+r"(id)); /* one register for it, not two that live longer */
 		__atomic_or_fetch(&q->woken[id], here, __ATOMIC_SEQ_CST);
 		(void)bits_set(q->woken_vms, id);
 		if (q != own) {
 			if (__atomic_load_n(&q->slice_end, __ATOMIC_SEQ_CST) <= SLICE_IDLE)
-				ipi_kick(q->apic_id);
+				ipi_kick(q->dest);
 		} else if (q->slice_end == SLICE_NONE) {
 			q->slice_end = timer_slice(now);
 		}
@@ -266,7 +266,7 @@ void sched_place(struct vcpu *v, const struct cpu_set *affinity)
 	}
 	v->cpu = best == CPU_MAX ? 0 : best;
 	v->queue = &queues[v->cpu];
-	v->queue->apic_id = cpus[v->cpu].apic_id;
+	v->queue->dest = lapic_dest(v->cpu);
 	v->queue->homed++;
 	for (u32 i = 0; i <= v->id; i++) {
 		struct vcpu *mate = v->vm->vcpu[i];

@@ -129,6 +129,11 @@ void lapic_icr(u32 apic_id, u32 low)
 	irq_restore(flags);
 }
 
+u32 lapic_dest(u32 cpu)
+{
+	return lapic.x2apic ? cpus[cpu].apic_id : cpus[cpu].apic_id << 24;
+}
+
 void ipi_send(u32 cpu, u8 vector)
 {
 	lapic_icr(cpus[cpu].apic_id, ICR_FIXED | ICR_ASSERT | vector);

@@ -62,6 +62,8 @@ void lapic_icr(u32 apic_id, u32 low);
 /* Fixed vector, or NMI, to a CPU by number. */
 void ipi_send(u32 cpu, u8 vector);
 void ipi_send_nmi(u32 cpu);
+/* A CPU, as the interrupt command's upper half has it. */
+u32 lapic_dest(u32 cpu);
 
 /*
  * This CPU's timer, one shot, to a TSC value; a value in the past fires at
@@ -77,11 +79,11 @@ void timer_init(void);
 
 /*
  * What the senders of interrupts call: here because they count instructions.
- * Interrupts off. VECTOR_KICK to a CPU; and a slice that begins now: its
+ * Interrupts off. VECTOR_KICK to a CPU, whose lapic_dest() it is; and a slice that begins now: its
  * end, for which the timer is armed unless it is for something earlier.
  */
 #ifdef UNIT_TEST
-void ipi_kick(u32 apic_id);
+void ipi_kick(u32 dest);
 u64 timer_slice(u64 now);
 #else
 struct lapic_state {
@@ -93,18 +95,18 @@ struct lapic_state {
 };
 extern struct lapic_state lapic; /* constant once all CPUs run */
 
-static inline void ipi_kick(u32 apic_id)
+static inline void ipi_kick(u32 dest)
 {
 	if (unlikely(lapic.x2apic)) {
 		/* The MSR write is not serialising: what the IPI is about must be visible. */
 		mfence();
 		wrmsr(MSR_X2APIC_BASE + (LAPIC_ICR >> 4),
-		      (u64)apic_id << 32 | ICR_FIXED | ICR_ASSERT | VECTOR_KICK);
+		      (u64)dest << 32 | ICR_FIXED | ICR_ASSERT | VECTOR_KICK);
 		return;
 	}
 	while (unlikely((mmio_read32(lapic.regs + LAPIC_ICR) & ICR_PENDING) != 0))
 		cpu_relax();
-	mmio_write32(lapic.regs + LAPIC_ICR_HIGH, apic_id << 24);
+	mmio_write32(lapic.regs + LAPIC_ICR_HIGH, dest);
 	mmio_write32(lapic.regs + LAPIC_ICR, ICR_FIXED | ICR_ASSERT | VECTOR_KICK);
 }
 

@@ -242,7 +242,7 @@ void pv_eoi_settle(struct vcpu *v) {}
 void pv_clock_update(struct vcpu *v) {}
 int pv_msr_read(struct vcpu *v, u32 msr, u64 *value) { *value = msr; return 0; }
 int pv_msr_write(struct vcpu *v, u32 msr, u64 value) { return 0; }
-s64 pv_send_ipi(const struct vm *vm, u64 low, u64 high, u64 min, u64 icr, u32 cluster)
+s64 pv_send_ipi_any(const struct vm *vm, u64 low, u64 high, u64 min, u64 icr, u32 cluster)
 {
 	mock_told.ipis++;
 	mock_told.ipi.low = low;

@@ -87,10 +87,10 @@ u32 dispatch_io(struct vcpu *v) { return vcpu_dispatch(v); }
 u32 dispatch_mmio(struct vcpu *v) { return vcpu_dispatch(v); }
 u32 dispatch_hlt(struct vcpu *v) { return vcpu_dispatch(v); }
 
-s64 pv_send_ipi(const struct vm *vm, u64 low, u64 high, u64 min, u64 icr, u32 cluster)
+s64 pv_send_ipi(const struct vcpu *v)
 {
 	mock.ipis++;
-	mock.ipi_min = min;
+	mock.ipi_min = v->gpr[GPR_RDX];
 	return 7;
 }
 
