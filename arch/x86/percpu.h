@@ -18,9 +18,9 @@
 #define PERCPU_BASE 0xffffffffc0000000UL
 #define PERCPU_MAX 0x10000UL /* variables; the linker script checks */
 
-#ifdef UNIT_TEST
+#if defined(UNIT_TEST) && !defined(PERCPU)
 #define PERCPU
-#else
+#elif !defined(UNIT_TEST)
 #define PERCPU __section(".bss..percpu")
 #endif
 
