@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "core/hypercall.h"
 #include "arch/x86/bits.h"
-#include "arch/x86/lapic.h"
-#include "arch/x86/percpu.h"
 #include "core/sched.h"
 #include "core/vm.h"
 
@@ -80,25 +78,19 @@ static u64 send_half(const struct vm *vm, u64 set, u64 first, u64 icr)
 }
 
 /* Fixed interrupts and NMIs only: the others are not for sets of CPUs (SDM vol. 3A, 11.6.1). */
-s64 pv_send_ipi_any(const struct vm *vm, u64 low, u64 high, u64 min, u64 icr, u32 cluster)
+s64 pv_send_ipi_any(const struct vcpu *v, u64 mask)
 {
-	u64 sent;
+	const struct vm *vm = v->vm;
+	u64 min = v->gpr[GPR_RDX] & mask, icr = v->gpr[GPR_RSI] & mask, sent;
 
 	if (vm->pv.ipi_set == 0)
 		return -KVM_ENOSYS;
 	if ((icr & (ICR_LOGICAL | ICR_SHORTHAND | 0x300)) != 0)
 		return -KVM_EINVAL;
-	sent = send_half(vm, low, min, icr);
+	sent = send_half(vm, v->gpr[GPR_RBX] & mask, min, icr);
 	if (min < vm->vcpus)
-		sent += send_half(vm, high, min + cluster, icr);
+		sent += send_half(vm, v->gpr[GPR_RCX] & mask, min + (mask == ~0UL ? 64 : 32), icr);
 	return (s64)sent;
-}
-
-static __attribute__((noinline)) s64 send_unusual(const struct vcpu *v)
-{
-	const u64 *g = v->gpr;
-
-	return pv_send_ipi_any(v->vm, g[GPR_RBX], g[GPR_RCX], g[GPR_RDX], g[GPR_RSI], 64);
 }
 
 s64 pv_send_ipi(const struct vcpu *v)
@@ -108,7 +100,7 @@ s64 pv_send_ipi(const struct vcpu *v)
 
 	if (unlikely((v->gpr[GPR_RCX] | (icr & (ICR_LOGICAL | ICR_SHORTHAND | 0x700))) != 0 ||
 		     (u8)icr < 16 || min >= VCPU_MAX))
-		return send_unusual(v);
+		return pv_send_ipi_any(v, ~0UL);
 	set = set << min & vm->pv.ipi_set;
 	if (unlikely(set == 0))
 		return __atomic_load_n(&vm->pv.ipi_set, __ATOMIC_RELAXED) != 0 ? 0 : -KVM_ENOSYS;

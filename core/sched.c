@@ -59,7 +59,6 @@ struct run_queue {
 _Static_assert(VM_MAX <= 64 && VCPU_MAX <= 64, "woken has too few bits");
 
 static struct run_queue queues[CPU_MAX];
-static spinlock_t place_lock;
 static PERCPU struct run_queue *own; /* this CPU's, from its loop on */
 
 static inline struct run_queue *own_queue(void)
@@ -106,13 +105,6 @@ static void unlink_queued(struct run_queue *q, struct vcpu *v)
 		q->tail = last;
 	v->place = VCPU_AWAY;
 	q->waiting--;
-}
-
-/* The queue's CPU must look at its queue: out of HLT, or start a slice for the running vCPU. */
-static void poke(u32 cpu)
-{
-	if (cpu != cpu_number())
-		ipi_send(cpu, VECTOR_KICK);
 }
 
 /*
@@ -173,20 +165,13 @@ static bool wants_cpu(struct vcpu *v)
 		return false;
 	if ((haz & (HAZ_INIT | HAZ_SIPI)) != 0)
 		return true;
-	if (v->state == VCPU_WAIT_SIPI)
-		return false;
-	return !v->halted || vcpu_wakes(v);
-}
-
-static bool any_woken(const struct run_queue *q)
-{
-	return __atomic_load_n(&q->woken_vms, __ATOMIC_SEQ_CST) != 0;
+	return v->state != VCPU_WAIT_SIPI && (!v->halted || vcpu_wakes(v));
 }
 
 /* Those that have been woken join the queue. With its lock. A bit that is set: its VM exists. */
 static void drain(struct run_queue *q)
 {
-	u64 vms = any_woken(q) ? __atomic_exchange_n(&q->woken_vms, 0, __ATOMIC_SEQ_CST) : 0;
+	u64 vms = q->woken_vms != 0 ? __atomic_exchange_n(&q->woken_vms, 0, __ATOMIC_SEQ_CST) : 0;
 
 	for (; vms != 0; vms &= vms - 1) {
 		u32 id = (u32)lowest_bit(vms);
@@ -256,7 +241,6 @@ static bool in_set(const struct cpu_set *set, u32 cpu)
 
 void sched_place(struct vcpu *v, const struct cpu_set *affinity)
 {
-	u64 flags = spin_lock_irqsave(&place_lock);
 	u32 best = CPU_MAX;
 
 	for (u32 i = 0; i < cpu_count; i++) {
@@ -268,15 +252,11 @@ void sched_place(struct vcpu *v, const struct cpu_set *affinity)
 	v->queue = &queues[v->cpu];
 	v->queue->dest = lapic_dest(v->cpu);
 	v->queue->homed++;
-	for (u32 i = 0; i <= v->id; i++) {
-		struct vcpu *mate = v->vm->vcpu[i];
-
-		if (mate->cpu == v->cpu) {
-			mate->mates |= BIT(v->id);
+	for (u32 i = 0; i <= v->id; i++)
+		if (v->vm->vcpu[i]->cpu == v->cpu) {
+			v->vm->vcpu[i]->mates |= BIT(v->id);
 			v->mates |= BIT(i);
 		}
-	}
-	spin_unlock_irqrestore(&place_lock, flags);
 	if (best == CPU_MAX)
 		log_warn("vm %s: vcpu %u: no CPU of its affinity exists; it runs on CPU 0",
 			 v->vm->name, v->id);
@@ -285,18 +265,16 @@ void sched_place(struct vcpu *v, const struct cpu_set *affinity)
 /* After this no drain() looks for v, nor, when the last of them has gone, for its VM. */
 void sched_unplace(struct vcpu *v)
 {
-	u64 flags = spin_lock_irqsave(&place_lock);
+	u64 flags = spin_lock_irqsave(&v->queue->lock);
 
 	v->queue->homed--;
-	spin_lock(&v->queue->lock);
 	__atomic_and_fetch(&v->queue->woken[v->vm->id], ~BIT(v->id), __ATOMIC_SEQ_CST);
-	spin_unlock(&v->queue->lock);
-	spin_unlock_irqrestore(&place_lock, flags);
+	spin_unlock_irqrestore(&v->queue->lock, flags);
 }
 
 static bool others_wait(const struct run_queue *q)
 {
-	return q->waiting != 0 || any_woken(q);
+	return q->waiting != 0 || q->woken_vms != 0;
 }
 
 bool sched_others_wait(const struct vcpu *v)
@@ -314,7 +292,8 @@ void sched_notify_cpu0(void)
 	/* current may have been let go meanwhile: then a spurious hazard is all that happens. */
 	if (cpu_number() == 0 && current != NULL)
 		__atomic_or_fetch(&current->hazards, HAZ_RESCHED, __ATOMIC_RELEASE);
-	poke(0);
+	if (cpu_number() != 0)
+		ipi_send(0, VECTOR_KICK);
 }
 
 void sched_stats(u32 cpu, struct sched_stats *s)
@@ -448,14 +427,12 @@ static struct vcpu *take_next(struct run_queue *q)
 
 	drain(q);
 	v = pop_head(q);
-	if (v == NULL) {
-		q->slice_end = SLICE_IDLE;
-	} else {
+	if (v != NULL) {
 		v->place = VCPU_CURRENT;
 		v->pv.waited += rdtsc() - v->pv.wait_start;
-		if (!q->boosted)
-			q->slice_end = SLICE_NONE;
 	}
+	if (v == NULL || !q->boosted)
+		q->slice_end = v == NULL ? SLICE_IDLE : SLICE_NONE;
 	q->boosted = false;
 	__atomic_store_n(&q->current, v, __ATOMIC_SEQ_CST); /* the barrier before who looks next */
 	spin_unlock_irqrestore(&q->lock, flags);
@@ -486,10 +463,9 @@ static void let_go(struct run_queue *q, struct vcpu *v)
 	drain(q); /* they have waited longer than v */
 	v->place = VCPU_AWAY;
 	__atomic_store_n(&q->current, NULL, __ATOMIC_SEQ_CST);
-	if (wants_cpu(v)) {
-		v->pv.wait_start = rdtsc();
+	v->pv.wait_start = rdtsc();
+	if (wants_cpu(v))
 		push_tail(q, v);
-	}
 	spin_unlock_irqrestore(&q->lock, flags);
 }
 
@@ -531,9 +507,8 @@ static void idle(struct run_queue *q)
 
 void sched_loop(void)
 {
-	struct run_queue *q = own_queue();
+	struct run_queue *q = own = own_queue();
 
-	own = q;
 	for (;;) {
 		struct vcpu *v;
 

@@ -47,12 +47,12 @@ enum vcpu_state {
 	VCPU_ON         /* runs, waits for a CPU, or halts */
 };
 
-/* Where a vCPU is; for the scheduler, but senders of interrupts look at it, too. */
-enum vcpu_place {
-	VCPU_AWAY,    /* it has nothing to do, or has been woken since the queue was looked at */
-	VCPU_WAITS,   /* in its CPU's queue */
-	VCPU_CURRENT  /* taken from the queue: being run, or about to be */
-};
+/*
+ * Where a vCPU is; for the scheduler, but senders of interrupts look at it, too.
+ * Away: it has nothing to do, or its CPU has not looked since it was woken. Waits:
+ * in its CPU's queue. Current: taken from there, being run or about to be.
+ */
+enum vcpu_place { VCPU_AWAY, VCPU_WAITS, VCPU_CURRENT };
 
 struct vcpu {
 	/* Guest registers while not in guest mode; GPR_RSP lives in the backend. Offset 0: the
