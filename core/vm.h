@@ -39,6 +39,7 @@
 
 struct es_vcpu;
 struct es_vm;
+struct run_queue;
 
 enum vcpu_state {
 	VCPU_OFF,       /* VM not started, or stopped */
@@ -54,6 +55,13 @@ struct vcpu_switches {
 	u64 tsc_aux;  /* WRMSR of TSC_AUX */
 	u64 barriers; /* WRMSR of PRED_CMD */
 };
+
+/*
+ * Where a vCPU is; for the scheduler, but senders of interrupts look at it, too.
+ * Away: it has nothing to do, or its CPU has not looked since it was woken. Waits:
+ * in its CPU's queue. Current: taken from there, being run or about to be.
+ */
+enum vcpu_place { VCPU_AWAY, VCPU_WAITS, VCPU_CURRENT };
 
 struct vcpu {
 	/* Guest registers while not in guest mode; GPR_RSP lives in the backend. Offset 0: the
@@ -80,10 +88,11 @@ struct vcpu {
 	struct cpuid_table cpuid;
 
 	/* Scheduler's; protected by the run queue's lock. */
-	u32 cpu;              /* home CPU */
+	u32 cpu;              /* home CPU; constant after creation, like the next two */
+	struct run_queue *queue; /* of the home CPU */
+	u64 mates;            /* bit n: vCPU n of this VM has the same home; itself, too */
 	u32 state;            /* enum vcpu_state */
-	bool queued;
-	bool current;         /* taken from the queue: being run, or about to be */
+	u8 place;             /* enum vcpu_place; read at any time */
 	struct vcpu *next;
 	u64 run_tsc;          /* TSC ticks spent in run() */
 	bool halted;          /* in HLT until vcpu_wakes(); own CPU */

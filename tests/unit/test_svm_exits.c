@@ -480,7 +480,6 @@ static void test_vmmcall_fast(void **state)
 {
 	struct vmcb *b = &mock.vmcb;
 
-	mock.vm.pv.features = PV_IPI;
 	b->nrip = 0x1003;
 	b->efer = EFER_LMA;
 	b->cs.attr = VSEG_ATTR_L;
@@ -494,19 +493,16 @@ static void test_vmmcall_fast(void **state)
 	assert_int_equal(b->rip, 0x1003);
 	assert_int_equal(mock.v.exits[VEXIT_HYPERCALL], 1);
 
-	/* All else is for hypercall(): another number, switched off, user mode, 32-bit code. */
+	/* All else is for hypercall(): another number, user mode, 32-bit code. */
 	b->rax = 9;
 	do_exit(0x81, 0, 0);
 	b->rax = 10;
-	mock.vm.pv.features = 0;
-	do_exit(0x81, 0, 0);
-	mock.vm.pv.features = PV_IPI;
 	b->cpl = 3;
 	do_exit(0x81, 0, 0);
 	b->cpl = 0;
 	b->cs.attr = VSEG_ATTR_DB;
 	do_exit(0x81, 0, 0);
-	assert_int_equal(mock.dispatched, 4);
+	assert_int_equal(mock.dispatched, 3);
 	assert_int_equal(mock.ipis, 1);
 }
 
