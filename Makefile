@@ -40,7 +40,7 @@ COLD := boot/%.c drivers/%.c selftest/%.c \
 	arch/x86/tsc.c \
 	arch/x86/svm/names.c arch/x86/svm/svm.c arch/x86/vmx/controls.c arch/x86/vmx/names.c \
 	arch/x86/vmx/vmx.c \
-	vdev/acpi_pm.c vdev/acpi_tables.c vdev/pit.c vdev/rtc.c
+	vdev/acpi_pm.c vdev/acpi_tables.c vdev/rtc.c
 OPT = $(if $(filter $(COLD),$<),-Os,-O2)
 CFLAGS := -std=gnu17 -ffreestanding -g $(REPRO) $(WARN) -I. \
 	-m64 -march=x86-64 -mno-red-zone -mgeneral-regs-only -mcmodel=kernel -fno-pie -fno-pic \

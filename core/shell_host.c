@@ -38,7 +38,7 @@ static void cpu_vcpus(u32 cpu)
 		for (u32 j = 0; vm && j < vm->vcpus; j++)
 			if (vm->vcpu[j]->cpu == cpu)
 				log_printf(" %s/%u%s", vm->name, j,
-					   vm->vcpu[j]->current ? "*" : "");
+					   vm->vcpu[j]->place == VCPU_CURRENT ? "*" : "");
 	}
 }
 

@@ -63,7 +63,7 @@ void vcpu_hazard(struct vcpu *v, u32 bits)
 {
 	__atomic_or_fetch(&v->hazards, bits, __ATOMIC_SEQ_CST);
 	/* In its own loop the bits are looked at before the next entry. */
-	if (v->current && v->cpu == cpu_number())
+	if (v->place == VCPU_CURRENT && v->cpu == cpu_number())
 		return;
 	sched_wake(v);
 }

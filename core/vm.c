@@ -219,7 +219,7 @@ int vm_create(const struct vm_config *cfg, struct vm **out)
 	vm->vcpus = cfg->cpus;
 	vm->tsc_base = rdtsc();
 	vm->pv.features = cfg->pv;
-	vm->pv.present = ~0UL >> (64 - cfg->cpus);
+	vm->pv.ipi_set = (cfg->pv & PV_IPI) != 0 ? ~0UL >> (64 - cfg->cpus) : 0;
 	vms[slot] = vm;
 	err = build(vm);
 	if (err < 0)

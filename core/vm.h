@@ -39,6 +39,7 @@
 
 struct es_vcpu;
 struct es_vm;
+struct run_queue;
 
 enum vcpu_state {
 	VCPU_OFF,       /* VM not started, or stopped */
@@ -54,6 +55,13 @@ struct vcpu_switches {
 	u64 tsc_aux;  /* WRMSR of TSC_AUX */
 	u64 barriers; /* WRMSR of PRED_CMD */
 };
+
+/*
+ * Where a vCPU is; for the scheduler, but senders of interrupts look at it, too.
+ * Away: it has nothing to do, or its CPU has not looked since it was woken. Waits:
+ * in its CPU's queue. Current: taken from there, being run or about to be.
+ */
+enum vcpu_place { VCPU_AWAY, VCPU_WAITS, VCPU_CURRENT };
 
 struct vcpu {
 	/* Guest registers while not in guest mode; GPR_RSP lives in the backend. Offset 0: the
@@ -80,10 +88,11 @@ struct vcpu {
 	struct cpuid_table cpuid;
 
 	/* Scheduler's; protected by the run queue's lock. */
-	u32 cpu;              /* home CPU */
+	u32 cpu;              /* home CPU; constant after creation, like the next two */
+	struct run_queue *queue; /* of the home CPU */
+	u64 mates;            /* bit n: vCPU n of this VM has the same home; itself, too */
 	u32 state;            /* enum vcpu_state */
-	bool queued;
-	bool current;         /* taken from the queue: being run, or about to be */
+	u8 place;             /* enum vcpu_place; read at any time */
 	struct vcpu *next;
 	u64 run_tsc;          /* TSC ticks spent in run() */
 	bool halted;          /* in HLT until vcpu_wakes(); own CPU */
@@ -157,11 +166,9 @@ struct vm {
 u32 vcpu_dispatch(struct vcpu *v);
 /* What it calls for the most frequent kinds, for a backend that knows the kind. Only while
  * trace_flags is 0: nothing is measured here. */
-u32 dispatch_rdmsr(struct vcpu *v);
-u32 dispatch_wrmsr(struct vcpu *v);
 u32 dispatch_io(struct vcpu *v);
-u32 dispatch_mmio(struct vcpu *v);
-u32 dispatch_hlt(struct vcpu *v);
+/* HLT with the TPR known, and RFLAGS.IF. True: leave the loop; false: it is over already. */
+bool vcpu_halt(struct vcpu *v, bool interruptible);
 
 /*
  * Called by the backend's loop before entry when v->hazards has a HAZ_LEAVE
@@ -206,7 +213,7 @@ void vcpu_inject_pf(struct vcpu *v, gva_t address, u32 error);
 static inline int vcpu_irq_pending(struct vcpu *v)
 {
 	/* What the guest may end silently is still in service here: that matters now. */
-	if (unlikely(v->pv.eoi_armed) && __atomic_load_n(&v->lapic.irr_words, __ATOMIC_RELAXED) != 0)
+	if (unlikely(v->pv.eoi_armed) && vlapic_waits(&v->lapic))
 		pv_eoi_settle(v);
 	return vlapic_pending(&v->lapic);
 }

@@ -156,9 +156,8 @@ static int hook_command(int argc, char **argv)
 		[ES_HOOK_VMSA_C_BIT] = "vmsa-c-bit", [ES_HOOK_NO_FLUSH] = "no-flush",
 		[ES_HOOK_SKIP_R13] = "skip-r13", [ES_HOOK_NO_FINISH] = "no-finish",
 		[ES_HOOK_SWAP_PAGES] = "swap-pages", [ES_HOOK_VERSION3] = "version3",
-	[ES_HOOK_KERNEL_BYTE] = "kernel-byte", [ES_HOOK_INITRD_BYTE] = "initrd-byte",
-	[ES_HOOK_CMDLINE_BYTE] = "cmdline-byte",
-		[ES_HOOK_VMSA_LATE] = "vmsa-late", [ES_HOOK_CHECK] = "check",
+		[ES_HOOK_KERNEL_BYTE] = "kernel-byte", [ES_HOOK_INITRD_BYTE] = "initrd-byte",
+		[ES_HOOK_CMDLINE_BYTE] = "cmdline-byte", [ES_HOOK_VMSA_LATE] = "vmsa-late",
 		[ES_HOOK_HSAVE_PLAIN] = "hsave-plain", [ES_HOOK_CHECK] = "check",
 	};
 

@@ -34,15 +34,7 @@ ASSERT_OFFSET(struct fpu_area, cpu, 464);
 ASSERT_OFFSET(struct fpu_area, xstate_bv, 512);
 ASSERT_SIZE(struct fpu_area, 576);
 
-struct state_cpu {
-	struct vcpu *owner; /* whose state the registers hold */
-	u64 xcr0;
-	u64 tsc_aux;
-	u64 xcr0_mask;
-	bool has_tsc_aux;
-	bool barrier;       /* the branch predictor is flushed between VMs */
-};
-static PERCPU struct state_cpu state_cpu;
+PERCPU struct state_cpu state_cpu;
 
 /* Boot CPU's: all CPUs are alike. */
 static u64 xcr0_mask;
@@ -160,21 +152,13 @@ static void fpu_restore(struct vcpu *v)
 		__asm__ volatile("fxrstor64 (%0)" : : "r"(a) : "memory");
 }
 
-/* The register itself is what counts: there are CPUs (emulated ones) that let a guest's XSETBV
- * pass though its intercept is set. */
-static void read_back_xcr0(struct vcpu *v)
-{
-	if (state_cpu.xcr0_mask != 0)
-		state_cpu.xcr0 = v->guest_xcr0 = xgetbv(0);
-}
-
 static void save(struct vcpu *v)
 {
 	struct fpu_area *a = v->fpu;
 
 	/* Of an SEV-ES guest the CPU has switched all but the break points' addresses. */
 	if (!v->trap_protected) {
-		read_back_xcr0(v);
+		vcpu_state_read_xcr0(v);
 		fpu_save(v);
 	}
 	v->dr[0] = read_dr0();
@@ -212,7 +196,7 @@ static void put_call(void *arg)
 static void drop_call(void *arg)
 {
 	if (state_cpu.owner == arg) {
-		read_back_xcr0(arg);
+		vcpu_state_read_xcr0(arg);
 		state_cpu.owner = NULL;
 	}
 }
@@ -289,13 +273,6 @@ void vcpu_state_reset(struct vcpu *v, bool init)
 	v->guest_xcr0 = XCR0_RESET;
 	v->msr_tsc_aux = 0;
 	v->xss = 0;
-}
-
-u64 vcpu_state_xcr0(struct vcpu *v)
-{
-	if (state_cpu.owner == v && !v->trap_protected)
-		read_back_xcr0(v);
-	return v->guest_xcr0;
 }
 
 void vcpu_state_set_xcr0(struct vcpu *v, u64 value)

@@ -70,8 +70,16 @@ static void op_rdmsr_apic_base(void) { rdmsr(MSR_APIC_BASE); }
 static void op_rdmsr_efer(void) { rdmsr(MSR_EFER); }
 static u64 efer;
 static void op_wrmsr_efer(void) { wrmsr(MSR_EFER, efer); }
+/* SCE: another value each time. */
+static void op_wrmsr_efer_change(void) { wrmsr(MSR_EFER, efer ^= 1); }
 static void op_rdmsr_mtrrcap(void) { rdmsr(0xfe); }
+/* Each is later than the one before. */
 static void op_wrmsr_deadline(void) { wrmsr(MSR_TSC_DEADLINE, rdtsc() + 1000000000ul); }
+static void op_deadline_rearm(void)
+{
+	wrmsr(MSR_TSC_DEADLINE, 0);
+	wrmsr(MSR_TSC_DEADLINE, rdtsc() + 1000000000ul);
+}
 
 static void op_in_unclaimed(void) { inb(0xe0); }
 static void op_out_unclaimed(void) { outb(0xe0, 0); }
@@ -362,6 +370,7 @@ static const struct entry plain_operations[] = {
 	{ "rdmsr.apic_base", op_rdmsr_apic_base },
 	{ "rdmsr.efer", op_rdmsr_efer },
 	{ "wrmsr.efer", op_wrmsr_efer },
+	{ "wrmsr.efer.change", op_wrmsr_efer_change },
 	{ "rdmsr.mtrrcap", op_rdmsr_mtrrcap },
 	{ "in.unclaimed", op_in_unclaimed },
 	{ "out.unclaimed", op_out_unclaimed },
@@ -423,7 +432,10 @@ static const struct entry x2apic_interrupts[] = {
 	{ "x2apic.self_ipi.tpr", op_self_ipi_tpr },
 };
 
-static const struct entry deadline_write[] = { { "deadline.write", op_wrmsr_deadline } };
+static const struct entry deadline_write[] = {
+	{ "deadline.write", op_wrmsr_deadline },
+	{ "deadline.rearm", op_deadline_rearm },
+};
 static const struct entry deadline_taken[] = { { "deadline.taken", op_deadline_taken } };
 
 static void timer(void)

@@ -25,9 +25,15 @@ def on_bochs():
     return os.environ.get("RAVELIN_EMULATOR") == "bochs"
 
 
+def bochs_cpu():
+    return os.environ.get("RAVELIN_BOCHS_CPU", bochs.INTEL)
+
+
 def not_for_bochs(item):
     """Why the test makes sense in QEMU only, or None. The reasons stand in docs/test-machines.md."""
     marker = item.get_closest_marker("qemu")
+    if marker is None and bochs_cpu() == bochs.AMD:
+        marker = item.get_closest_marker("not_on_bochs_amd")
     if marker:
         return marker.args[0]
     params = item.callspec.params.values() if hasattr(item, "callspec") else ()
@@ -37,6 +43,7 @@ def not_for_bochs(item):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "qemu(reason): not where RAVELIN_EMULATOR is bochs")
+    config.addinivalue_line("markers", "not_on_bochs_amd(reason): nor where its CPU is AMD's")
     config.addinivalue_line("markers", "full: only with --full")
     config.addinivalue_line("markers", "needs(file): skipped-as-failed if a built file is missing")
 
@@ -72,7 +79,7 @@ class Factory:
             # The same tests on Intel. Memory is Bochs's own default: some tests give QEMU little.
             kept = {key: kw[key] for key in ("smp", "name", "cmdline") if key in kw}
             kept.setdefault("smp", 2)
-            return self.bochs(conf, files, cpu=os.environ.get("RAVELIN_BOCHS_CPU", bochs.INTEL), **kept)
+            return self.bochs(conf, files, cpu=bochs_cpu(), **kept)
         return self.add(harness.Machine(conf, files, **self.name(kw)))
 
     def plain(self, kernel, **kw):

@@ -223,7 +223,7 @@ static void hazards_wake_others_only(void **state)
 {
 	vcpu_hazard(&v, HAZ_IRQ);
 	assert_int_equal(wakes, 1);
-	v.current = true;
+	v.place = VCPU_CURRENT;
 	v.cpu = 0;
 	percpu.id = 0;
 	vcpu_hazard(&v, HAZ_NMI);

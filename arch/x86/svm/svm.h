@@ -74,6 +74,18 @@ static inline struct vmcb *svm_vmcb(struct vcpu *v)
 	return svm_vcpu(v)->vmcb;
 }
 
+/*
+ * The guest's MOV CR8 changes V_TPR without an exit. It has the upper four bits
+ * of the LAPIC's TPR; the lower four matter only to a reader of that register.
+ */
+static inline void svm_take_tpr(struct vcpu *v, u64 vintr)
+{
+	u8 tpr = (u8)((vintr & VMCB_V_TPR) << 4);
+
+	if (unlikely((vlapic_tpr(&v->lapic) & 0xf0) != tpr))
+		vlapic_set_tpr_hw(&v->lapic, tpr);
+}
+
 #ifdef UNIT_TEST
 /* The host that runs a unit test has no such instructions: the test counts the calls. */
 void svm_clgi(void);
@@ -123,10 +135,8 @@ void svm_load_tpr(struct vcpu *v);
 
 /* inject.c */
 #define SVM_EXCEPTIONS_ALWAYS (BIT32(VEC_DB) | BIT32(17) | BIT32(VEC_MC))
-/* Delivers what the hazards ask for, or opens the window for it. */
-void svm_inject(struct vcpu *v, u32 hazards);
-/* The same for HAZ_IRQ alone. */
-void svm_inject_irq(struct vcpu *v);
+/* Does what the hazards ask for, or opens the window for it. */
+u32 svm_prepare(struct vcpu *v);
 /* EXITINTINFO says that an event's delivery was cut short: queue it again. */
 void svm_requeue(struct vcpu *v);
 void svm_irq_window_close(struct vmcb *b);
@@ -140,7 +150,6 @@ void svm_step_done(struct vcpu *v);
 
 /* exits.c and entry.asm */
 u32 svm_exit(struct vcpu *v, struct vmcb *b);
-u32 svm_prepare(struct vcpu *v);
 void svm_loop(struct vcpu *v, paddr_t vmcb_pa, struct vmcb *b);
 void svm_loop_guarded(struct vcpu *v, paddr_t vmcb_pa, struct vmcb *b);
 const char *svm_exit_name(u64 code);

@@ -355,16 +355,9 @@ int svm_set_seg(struct vcpu *v, enum vseg seg, const struct vsegment *s)
 	return 0;
 }
 
-/*
- * The guest's MOV CR8 changes V_TPR without an exit. It has the upper four bits
- * of the LAPIC's TPR; the lower four matter only to a reader of that register.
- */
 void svm_sync_tpr(struct vcpu *v)
 {
-	u8 tpr = (u8)((svm_vmcb(v)->vintr & VMCB_V_TPR) << 4);
-
-	if ((vlapic_tpr(&v->lapic) & 0xf0) != tpr)
-		vlapic_set_tpr_hw(&v->lapic, tpr);
+	svm_take_tpr(v, svm_vmcb(v)->vintr);
 }
 
 void svm_load_tpr(struct vcpu *v)
