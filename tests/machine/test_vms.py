@@ -151,8 +151,8 @@ def test_stats_count_switches(machine):
     assert alone["loaded"] == 1 and alone | {"entered": 0} == first | {"entered": 0}
     m.command("vm start b")
     m.pump(2)
-    a, b = switches(m, "a"), switches(m, "b")
-    assert a["loaded"] > 5 and b["loaded"] > 5
-    assert a["loaded"] <= a["entered"] and b["loaded"] <= b["entered"]
+    before, b, after = switches(m, "a"), switches(m, "b"), switches(m, "a")
+    assert before["loaded"] > 5 and b["loaded"] > 5
+    assert after["loaded"] <= after["entered"] and b["loaded"] <= b["entered"]
     # They take turns.
-    assert abs(a["loaded"] - b["loaded"]) <= 3
+    assert before["loaded"] - 1 <= b["loaded"] <= after["loaded"] + 1
