@@ -149,12 +149,13 @@ static __handler u32 exit_pause(struct vcpu *v)
 	return sched_others_wait(v) ? VRESULT_ADVANCE | VRESULT_LEAVE : VRESULT_ADVANCE;
 }
 
+/* Left, because the delivery may cause the next one, before any interrupt of the host's. */
 static __handler u32 exit_exception(struct vcpu *v)
 {
 	const struct vexit_exception *x = &v->exit.exc;
 
 	vcpu_inject_exception(v, x->vector, x->has_error, x->error);
-	return VRESULT_RETRY;
+	return VRESULT_LEAVE;
 }
 
 static __handler u32 exit_shutdown(struct vcpu *v)

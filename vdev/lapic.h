@@ -2,6 +2,7 @@
 #ifndef RAVELIN_VDEV_LAPIC_H
 #define RAVELIN_VDEV_LAPIC_H
 
+#include "arch/x86/bits.h"
 #include "arch/x86/msr.h"
 #include "core/spinlock.h"
 #include "core/types.h"
@@ -130,14 +131,11 @@ void vlapic_eoi(struct vlapic *l);
  */
 static inline int vlapic_request(struct vlapic *l, u32 vector)
 {
-	u32 w = vector >> 5, bit = BIT32(vector & 31);
-
-	if (unlikely(!__atomic_load_n(&l->open, __ATOMIC_RELAXED) ||
-		     (__atomic_load_n(&l->tmr[w], __ATOMIC_RELAXED) & bit) != 0))
+	if (unlikely(!l->open || bits_test(l->tmr, vector)))
 		return -1;
-	if ((__atomic_fetch_or(&l->irr[w], bit, __ATOMIC_SEQ_CST) & bit) != 0)
+	if (unlikely(bits_set(l->irr, vector)))
 		return 0;
-	__atomic_or_fetch(&l->irr_words, BIT32(w), __ATOMIC_SEQ_CST);
+	(void)bits_set(l->irr_words, vector >> 5);
 	return 1;
 }
 

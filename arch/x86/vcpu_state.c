@@ -57,26 +57,30 @@ static bool detect_tsc_aux(void)
 }
 
 /* What one VM has taught the branch predictor must not steer another. */
-static void predictor_barrier(const struct vcpu *from, const struct vcpu *to)
+static void predictor_barrier(const struct vcpu *from, struct vcpu *to)
 {
-	if (state_cpu.barrier && (from == NULL || from->vm != to->vm))
-		wrmsr(MSR_PRED_CMD, 1);
+	if (!state_cpu.barrier || (from != NULL && from->vm == to->vm))
+		return;
+	wrmsr(MSR_PRED_CMD, 1);
+	to->switches.barriers++;
 }
 
-static void write_xcr0(u64 value)
+static void write_xcr0(struct vcpu *v, u64 value)
 {
 	if (state_cpu.xcr0_mask == 0 || state_cpu.xcr0 == value)
 		return;
 	xsetbv(0, value);
 	state_cpu.xcr0 = value;
+	v->switches.xcr0++;
 }
 
-static void write_tsc_aux(u64 value)
+static void write_tsc_aux(struct vcpu *v, u64 value)
 {
 	if (!state_cpu.has_tsc_aux || state_cpu.tsc_aux == value)
 		return;
 	wrmsr(MSR_TSC_AUX, value);
 	state_cpu.tsc_aux = value;
+	v->switches.tsc_aux++;
 }
 
 static void area_size_init(void)
@@ -124,22 +128,24 @@ u64 vcpu_state_xcr0_mask(void)
 }
 
 /* All components at once: nothing of one guest may stay behind for the next. */
-static void fpu_save(struct fpu_area *a)
+static void fpu_save(struct vcpu *v)
 {
+	struct fpu_area *a = v->fpu;
 	u32 lo = (u32)state_cpu.xcr0_mask, hi = (u32)(state_cpu.xcr0_mask >> 32);
 
-	write_xcr0(state_cpu.xcr0_mask);
+	write_xcr0(v, state_cpu.xcr0_mask);
 	if (state_cpu.xcr0_mask != 0)
 		__asm__ volatile("xsave64 (%0)" : : "r"(a), "a"(lo), "d"(hi) : "memory");
 	else
 		__asm__ volatile("fxsave64 (%0)" : : "r"(a) : "memory");
 }
 
-static void fpu_restore(struct fpu_area *a)
+static void fpu_restore(struct vcpu *v)
 {
+	struct fpu_area *a = v->fpu;
 	u32 lo = (u32)state_cpu.xcr0_mask, hi = (u32)(state_cpu.xcr0_mask >> 32);
 
-	write_xcr0(state_cpu.xcr0_mask);
+	write_xcr0(v, state_cpu.xcr0_mask);
 	if (state_cpu.xcr0_mask != 0)
 		__asm__ volatile("xrstor64 (%0)" : : "r"(a), "a"(lo), "d"(hi) : "memory");
 	else
@@ -153,7 +159,7 @@ static void save(struct vcpu *v)
 	/* Of an SEV-ES guest the CPU has switched all but the break points' addresses. */
 	if (!v->trap_protected) {
 		vcpu_state_read_xcr0(v);
-		fpu_save(a);
+		fpu_save(v);
 	}
 	v->dr[0] = read_dr0();
 	v->dr[1] = read_dr1();
@@ -168,14 +174,15 @@ static void restore(struct vcpu *v)
 	struct fpu_area *a = v->fpu;
 
 	if (!v->trap_protected)
-		fpu_restore(a);
+		fpu_restore(v);
 	write_dr0(v->dr[0]);
 	write_dr1(v->dr[1]);
 	write_dr2(v->dr[2]);
 	write_dr3(v->dr[3]);
 	if (!v->trap_protected)
-		write_xcr0(v->guest_xcr0);
-	write_tsc_aux(v->msr_tsc_aux);
+		write_xcr0(v, v->guest_xcr0);
+	write_tsc_aux(v, v->msr_tsc_aux);
+	v->switches.loads++;
 	state_cpu.owner = v;
 	__atomic_store_n(&a->cpu, cpu_number() + 1, __ATOMIC_RELEASE);
 }
@@ -209,6 +216,7 @@ void vcpu_state_load(struct vcpu *v)
 {
 	u64 flags;
 
+	v->switches.entries++;
 	if (likely(state_cpu.owner == v))
 		return;
 	call_holder(v, put_call);
@@ -270,7 +278,7 @@ void vcpu_state_reset(struct vcpu *v, bool init)
 void vcpu_state_set_xcr0(struct vcpu *v, u64 value)
 {
 	v->guest_xcr0 = value;
-	write_xcr0(value);
+	write_xcr0(v, value);
 }
 
 u64 vcpu_state_tsc_aux(void)
@@ -281,5 +289,5 @@ u64 vcpu_state_tsc_aux(void)
 void vcpu_state_set_tsc_aux(struct vcpu *v, u64 value)
 {
 	v->msr_tsc_aux = value;
-	write_tsc_aux(value);
+	write_tsc_aux(v, value);
 }

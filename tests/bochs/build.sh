@@ -54,6 +54,10 @@ cd "$work"
 sed -i 's/^  BX_CPU_THIS_PTR in_vmx_guest = true;$/&\n  handleInterruptMaskChange();/' cpu/vmx.cc
 [ "$(grep -c '^  handleInterruptMaskChange();$' cpu/vmx.cc)" = 1 ] ||
 	die "cpu/vmx.cc has no place for the correction of interrupt masking"
+# The same at VMRUN, where with V_INTR_MASKING the host's IF counts (APM vol. 2, 15.21.1).
+sed -i 's/^  BX_CPU_THIS_PTR in_svm_guest = true;$/&\n  if (SVM_V_INTR_MASKING \&\& SVM_HOST_IF)\n    unmask_event(BX_EVENT_PENDING_INTR | BX_EVENT_PENDING_LAPIC_INTR);/' cpu/svm.cc
+[ "$(grep -c '^  if (SVM_V_INTR_MASKING && SVM_HOST_IF)$' cpu/svm.cc)" = 1 ] ||
+	die "cpu/svm.cc has no place for the correction of interrupt masking"
 # What the tests ask for by the environment: see checks.h.
 cp "$here/checks.h" cpu/ravelin-checks.h
 hook() { # file, sed expression, how often its work is to be found after
@@ -74,6 +78,8 @@ for name in RDMSR WRMSR; do
 done
 hook msr.cc 's/^#include "cpu.h"$/&\n#include "ravelin-checks.h"/' 3
 hook msr.cc 's/msr.ia32_feature_ctrl = val32_lo;/msr.ia32_feature_ctrl = ravelin_feature_control(this, val32_lo);/' 4
+hook msr.cc 's/val64 = 0x1F; .. set bits .4:0.$/val64 = ravelin_arch_capabilities();/' 5
+hook msr.cc 's/^.*\[0\] - Indirect Branch Prediction Barrier (IBPB)$/&\n      ravelin_barrier(this);/' 6
 say "configuring"
 ./configure --enable-cpu-level=6 --enable-x86-64 --enable-smp --enable-fpu --enable-a20-pin \
 	--enable-all-optimizations --enable-vmx=2 --enable-svm --enable-avx --enable-evex \

@@ -4,7 +4,9 @@
  * asks for it:
  *
  * RAVELIN_BOCHS_FEATURE_CONTROL=N  what firmware writes to IA32_FEATURE_CONTROL
- * RAVELIN_BOCHS_COUNT=1            what the hypervisor does at CPUID exits, see below
+ * RAVELIN_BOCHS_ARCH_CAPABILITIES=N  what the CPU says it is not affected by, where it has this MSR
+ * RAVELIN_BOCHS_COUNT=1            what the hypervisor does at CPUID exits, see below; and a line
+ *                                  for each 100 barriers of the branch predictor (IBPB)
  * RAVELIN_BOCHS_TAGGED_TLB=1       translations survive VM exits, as in a CPU with VPID
  *
  * Included by cpu/vmx.cc (which defines RAVELIN_CHECKS) and cpu/msr.cc.
@@ -28,6 +30,22 @@ static inline Bit32u ravelin_feature_control(BX_CPU_C *cpu, Bit32u value)
 		return value;
 	written[cpu->bx_cpuid] = true;
 	return (Bit32u)strtoul(other, NULL, 0);
+}
+
+static inline Bit64u ravelin_arch_capabilities(void)
+{
+	const char *other = getenv("RAVELIN_BOCHS_ARCH_CAPABILITIES");
+
+	return other == NULL ? 0x1f : strtoull(other, NULL, 0); /* Bochs's own: bits 4:0 */
+}
+
+static inline void ravelin_barrier(BX_CPU_C *cpu)
+{
+	static unsigned barriers[64];
+
+	if (getenv("RAVELIN_BOCHS_COUNT") != NULL && ++barriers[cpu->bx_cpuid] % 100 == 0)
+		fprintf(stderr, "ravelin: cpu %u: %u barriers\n", cpu->bx_cpuid,
+			barriers[cpu->bx_cpuid]);
 }
 
 static inline void ravelin_count(BX_CPU_C *cpu, unsigned what)

@@ -19,6 +19,7 @@ INTEL = "corei7_skylake_x"
 INTEL_NO_VMX = "p4_prescott_celeron_336"
 INTEL_NO_EPT = "core2_penryn_t9600"
 INTEL_NO_UNRESTRICTED = "corei5_lynnfield_750"
+INTEL_NO_1G = "corei7_ivy_bridge_3770k"
 AMD = "ryzen"
 
 CONFIG = """\
@@ -28,7 +29,7 @@ romimage: file={share}/BIOS-bochs-latest
 vgaromimage: file={vga}
 cpu: model={cpu}, count={smp}, ips=100000000, quantum=16, reset_on_triple_fault=0
 clock: sync=none, time0=utc
-{sound}megs: {memory}
+{sound}memory: guest={memory}, host={host}
 ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
 ata0-master: type=cdrom, path={iso}, status=inserted
 boot: cdrom
@@ -71,7 +72,7 @@ class Bochs(harness.Machine):
 
     def start(self):
         listener = socket.create_server(("127.0.0.1", 0))
-        listener.settimeout(60)
+        listener.settimeout(60 * harness.SLOW)
         iso = harness.media.iso(self.dir / "boot.iso", self.image, self.conf,
                                 self.files, self.cmdline)
         stock = binary() == "bochs-bin"
@@ -81,7 +82,7 @@ class Bochs(harness.Machine):
             sound="sound: waveoutdrv=dummy\n" if stock else "",
             display="rfb, options=\"timeout=0\"" if stock else "nogui", share=SHARE,
             vga=next(path for path in VGA_BIOS if os.path.exists(path)), cpu=self.cpu,
-            smp=self.smp, memory=str(self.memory).rstrip("M"), iso=iso,
+            smp=self.smp, memory=self.memory, host=min(int(self.memory), 2048), iso=iso,
             port=listener.getsockname()[1], log=self.dir / "bochs.log"))
         argv = [binary(), "-q", "-f", str(config)]
         if stock:

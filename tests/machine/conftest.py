@@ -5,12 +5,14 @@ import os
 import pathlib
 import re
 import sys
+import types
 
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 import bochs          # noqa: E402  pylint: disable=wrong-import-position
+import es             # noqa: E402  pylint: disable=wrong-import-position
 import harness        # noqa: E402  pylint: disable=wrong-import-position
 
 
@@ -23,9 +25,15 @@ def on_bochs():
     return os.environ.get("RAVELIN_EMULATOR") == "bochs"
 
 
+def bochs_cpu():
+    return os.environ.get("RAVELIN_BOCHS_CPU", bochs.INTEL)
+
+
 def not_for_bochs(item):
     """Why the test makes sense in QEMU only, or None. The reasons stand in docs/test-machines.md."""
     marker = item.get_closest_marker("qemu")
+    if marker is None and bochs_cpu() == bochs.AMD:
+        marker = item.get_closest_marker("not_on_bochs_amd")
     if marker:
         return marker.args[0]
     params = item.callspec.params.values() if hasattr(item, "callspec") else ()
@@ -35,6 +43,7 @@ def not_for_bochs(item):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "qemu(reason): not where RAVELIN_EMULATOR is bochs")
+    config.addinivalue_line("markers", "not_on_bochs_amd(reason): nor where its CPU is AMD's")
     config.addinivalue_line("markers", "full: only with --full")
     config.addinivalue_line("markers", "needs(file): skipped-as-failed if a built file is missing")
 
@@ -70,7 +79,7 @@ class Factory:
             # The same tests on Intel. Memory is Bochs's own default: some tests give QEMU little.
             kept = {key: kw[key] for key in ("smp", "name", "cmdline") if key in kw}
             kept.setdefault("smp", 2)
-            return self.bochs(conf, files, cpu=os.environ.get("RAVELIN_BOCHS_CPU", bochs.INTEL), **kept)
+            return self.bochs(conf, files, cpu=bochs_cpu(), **kept)
         return self.add(harness.Machine(conf, files, **self.name(kw)))
 
     def plain(self, kernel, **kw):
@@ -106,3 +115,17 @@ def pytest_runtest_makereport(item, call):
             report.sections.append((f"console of {made.name}", text))
             if errors:
                 report.sections.append((f"emulator of {made.name}", errors[-2000:]))
+
+
+@pytest.fixture(scope="session")
+def platform(tmp_path_factory):
+    """A machine's identity, for owners: .text is what `psp cert` prints, .flash holds it."""
+    directory = tmp_path_factory.mktemp("platform")
+    factory = Factory("platform")
+    try:
+        flash = directory / "flash"
+        flash.write_bytes(b"\xff" * 0x8000)
+        m = es.start(factory, {}, directory, psp=f",nv-file={flash}")
+        return types.SimpleNamespace(text=m.command("psp cert", 120), flash=flash)
+    finally:
+        factory.stop()

@@ -62,21 +62,21 @@ def image(name):
     return fetch.locked_image(name)
 
 
-_initrd = None
+_initrds = {}
 
 
-def initrd():
-    """Path of the test guests' initramfs, built once a run."""
-    global _initrd
-    if _initrd is None:
+def initrd(program=None):
+    """Path of the test guests' initramfs, with a program of this machine's. Built once a run."""
+    if program not in _initrds:
         BUILD.mkdir(parents=True, exist_ok=True)
-        _initrd = BUILD / "test-initrd.img"
-        data = initramfs.build()
-        if not _initrd.exists() or _initrd.read_bytes() != data:
-            part = _initrd.with_suffix(f".{os.getpid()}")
+        path = BUILD / (f"{program}-initrd.img" if program else "test-initrd.img")
+        data = initramfs.build(initramfs.program(program) if program else None)
+        if not path.exists() or path.read_bytes() != data:
+            part = path.with_suffix(f".{os.getpid()}")
             part.write_bytes(data)
-            part.rename(_initrd)
-    return _initrd
+            part.rename(path)
+        _initrds[program] = path
+    return _initrds[program]
 
 
 def guest(name):
@@ -389,10 +389,31 @@ class Machine(Emulator):
         self.line(f"vm start {vm}")
         self.line(f"vm console {vm}")
         self.expect(rf"^\[{vm}, serial port 1; .*\n", timeout)
-        self.expect(end or rf"^\[{vm}: (is off|has crashed)\]", timeout)
+        if end:
+            self.expect(end, timeout)
+        else:
+            self.wait_off(vm, timeout)
         out = self.text[start:self.mark]
         self.shell()
         return out
+
+    def wait_off(self, vm, timeout):
+        """Wait until the attached VM has ended. Where this host is slow, it may have done so before
+        the console was attached, which is then told by the shell only."""
+        limit = time.monotonic() + timeout * SLOW
+        while True:
+            left = limit - time.monotonic()
+            try:
+                self.expect(rf"^\[{vm}: (is off|has crashed)\]", min(60, max(left, 1)) / SLOW)
+                return
+            except Timeout:
+                if left <= 60:
+                    raise
+            self.shell()
+            row = [row for row in self.command("vm list").splitlines() if row.startswith(f"{vm} ")]
+            if not row or " running " not in row[0]:
+                return
+            self.console(vm)
 
     def poweroff(self, timeout=60):
         """Turn the machine off by the shell (which must be at its prompt)."""
@@ -425,5 +446,5 @@ def linux_vm(name, test="boot", cpus=2, memory="512M", kernel="vmlinuz", extra="
                       memory=memory, cpus=cpus, **keys)
 
 
-def linux_files(kernel="6.1"):
-    return {"vmlinuz": image(f"vmlinuz-{kernel}"), "initrd.img": initrd()}
+def linux_files(kernel="6.1", program=None):
+    return {"vmlinuz": image(f"vmlinuz-{kernel}"), "initrd.img": initrd(program)}

@@ -12,6 +12,8 @@ import es
 from harness import guest, vm_section
 from test_sev_es import broken, guests, run  # noqa: F401  fixtures
 
+pytestmark = pytest.mark.qemu("needs the secure processor of the patched QEMU")
+
 
 def events(m, name="a"):
     """The counters of `vm stats`."""

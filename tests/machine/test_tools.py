@@ -83,7 +83,8 @@ def test_what_is_not_for_bochs_is_documented():
     marked = 0
     for path in (TREE / "tests" / "machine").glob("test_*.py"):
         text = path.read_text()
-        for reason, rest in re.findall(r'pytest\.mark\.qemu\("([^"]+)"\)(.*?)(?=\n\n|\Z)', text, re.S):
+        for reason, rest in re.findall(
+                r'pytest\.mark\.(?:qemu|not_on_bochs_amd)\("([^"]+)"\)(.*?)(?=\n\n|\Z)', text, re.S):
             marked += 1
             assert reason in docs, (path.name, reason)
             found = re.search(r"def (test_\w+)\(", rest)
@@ -91,3 +92,34 @@ def test_what_is_not_for_bochs_is_documented():
             assert any(word.rstrip(".") and name.startswith(word.rstrip("."))
                        for word in re.findall(r"test_[\w.]+", docs)), (path.name, name)
     assert marked > 15
+
+
+def test_vmx_exit_table_names_what_is_there():
+    """Every reason that arch/x86/vmx knows has its row in docs/vmx-exits.md, and every test that a
+    row names exists."""
+    rows = re.findall(r"^\| ([\d, -]+) \|.*\| ([^|]+) \|$",
+                      (TREE / "docs/vmx-exits.md").read_text(), re.M)
+    reasons = set()
+    for numbers, _ in rows:
+        for part in numbers.split(","):
+            first, _, last = part.partition("-")
+            reasons |= set(range(int(first), int(last or first) + 1))
+    known, value = set(), 0
+    names = re.findall(r"\bVMX_EXIT_([A-Z_]+)(?: = (\d+))?,", (TREE / "arch/x86/vmx/vmcs.h").read_text())
+    for name, start in names:
+        value = int(start or value)
+        known.add(value)
+        value += 1
+    assert len(known) > 70 and 79 in known
+    assert known == reasons
+    sources = {"exits": TREE / "tests/guests/exits.c", "machine": TREE / "tests/machine/test_bochs.py",
+               "unit": TREE / "tests/unit"}
+    for numbers, tests in rows:
+        for kind, names in re.findall(r"(exits|machine|unit): ([\w, ()#]+)", tests):
+            for name in re.sub(r"\([^)]*\)", "", names).split(", "):
+                name = name.strip()
+                if kind == "unit":
+                    assert (sources[kind] / f"test_vmx_{name}.c").exists(), (numbers, name)
+                elif not name.startswith("and "):
+                    text = sources[kind].read_text()
+                    assert re.search(rf"\b(test_)?\w*{name}\w*\(", text), (numbers, kind, name)

@@ -128,10 +128,10 @@ const struct cpuid_entry *cpuid_dynamic(struct vcpu *v, u32 leaf, u32 subleaf, u
 	return &mock.cpuid;
 }
 
-s64 pv_send_ipi(const struct vm *vm, u64 low, u64 high, u64 min, u64 icr, u32 cluster)
+s64 pv_send_ipi(const struct vcpu *v)
 {
 	mock.ipis++;
-	mock.ipi_min = min;
+	mock.ipi_min = v->gpr[GPR_RDX];
 	return 7;
 }
 

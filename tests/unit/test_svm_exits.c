@@ -12,18 +12,22 @@
 #include "sev/es.h"
 
 /* vcpu.c's surroundings; only the accessors are used here. */
-void *heap_alloc(size_t size) { return NULL; }
+static struct vmcb made_vmcb;
+static struct svm_vcpu made;
+static paddr_t freed;
+void *heap_alloc(size_t size) { return &made; }
 void heap_free(void *p) { }
-paddr_t alloc_pages(u32 order, u32 flags) { return 0; }
-void free_pages(paddr_t pa, u32 order) { }
-void *phys_to_virt(paddr_t pa) { return NULL; }
-int vcpu_state_init(struct vcpu *v) { return -ENOMEM; }
+paddr_t alloc_pages(u32 order, u32 flags) { return 0x5000; }
+void free_pages(paddr_t pa, u32 order) { freed = pa; }
+void *phys_to_virt(paddr_t pa) { return pa == 0x5000 ? &made_vmcb : NULL; }
+paddr_t virt_to_phys(const void *va) { return va == &made_vmcb ? 0x5000 : 0; }
+int vcpu_state_init(struct vcpu *v) { return 0; }
 void vcpu_state_destroy(struct vcpu *v) { }
 void vcpu_state_reset(struct vcpu *v, bool init) { }
 /* An SEV-ES vCPU is only asked for its registers here. */
 int es_vcpu_init(struct vcpu *v) { abort(); }
-void es_vcpu_destroy(struct vcpu *v) { abort(); }
-void es_vcpu_reset(struct vcpu *v) { abort(); }
+void es_vcpu_destroy(struct vcpu *v) { }
+void es_vcpu_reset(struct vcpu *v, bool init) { abort(); }
 int es_get_reg(struct vcpu *v, enum vreg reg, u64 *value) { return -EACCES; }
 int es_set_reg(struct vcpu *v, enum vreg reg, u64 value) { return -EACCES; }
 
@@ -476,7 +480,6 @@ static void test_vmmcall_fast(void **state)
 {
 	struct vmcb *b = &mock.vmcb;
 
-	mock.vm.pv.features = PV_IPI;
 	b->nrip = 0x1003;
 	b->efer = EFER_LMA;
 	b->cs.attr = VSEG_ATTR_L;
@@ -490,19 +493,16 @@ static void test_vmmcall_fast(void **state)
 	assert_int_equal(b->rip, 0x1003);
 	assert_int_equal(mock.v.exits[VEXIT_HYPERCALL], 1);
 
-	/* All else is for hypercall(): another number, switched off, user mode, 32-bit code. */
+	/* All else is for hypercall(): another number, user mode, 32-bit code. */
 	b->rax = 9;
 	do_exit(0x81, 0, 0);
 	b->rax = 10;
-	mock.vm.pv.features = 0;
-	do_exit(0x81, 0, 0);
-	mock.vm.pv.features = PV_IPI;
 	b->cpl = 3;
 	do_exit(0x81, 0, 0);
 	b->cpl = 0;
 	b->cs.attr = VSEG_ATTR_DB;
 	do_exit(0x81, 0, 0);
-	assert_int_equal(mock.dispatched, 4);
+	assert_int_equal(mock.dispatched, 3);
 	assert_int_equal(mock.ipis, 1);
 }
 
@@ -765,6 +765,29 @@ static void test_segments(void **state)
 	assert_int_equal(svm_set_seg(&mock.v, VSEG_CS, &s), -EACCES);
 }
 
+/* All that the CPU is told to find in encrypted memory; what is given back is the page itself. */
+static void test_row30_addresses(void **state)
+{
+	const u64 c = BIT(47);
+
+	for (u64 bit = 0; bit <= c; bit += c) {
+		host_c_bit = bit;
+		memset(&made_vmcb, 0, sizeof(made_vmcb));
+		svm.iopm = 0x7000;
+		svm.msrpm = 0x8000;
+		mock.vm.npt.root = 0x9000;
+		mock.vm.es = NULL;
+		assert_int_equal(svm_vcpu_init(&mock.v), 0);
+		assert_int_equal(made_vmcb.iopm_base, 0x7000 | bit);
+		assert_int_equal(made_vmcb.msrpm_base, 0x8000 | bit);
+		assert_int_equal(made_vmcb.n_cr3, 0x9000 | bit);
+		assert_int_equal(made.vmcb_pa, 0x5000 | bit);
+		svm_vcpu_destroy(&mock.v);
+		assert_int_equal(freed, 0x5000);
+	}
+	host_c_bit = 0;
+}
+
 #define T(f) cmocka_unit_test_setup(f, mock_setup)
 int main(void)
 {
@@ -775,6 +798,7 @@ int main(void)
 		T(test_exceptions), T(test_rax), T(test_advance), T(test_advance_by_length),
 		T(test_trap_flag), T(test_cpuid_fast), T(test_cr8), T(test_prepare), T(test_pause),
 		T(test_sync_tpr), T(test_registers), T(test_segments),
+		T(test_row30_addresses),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -43,6 +43,18 @@ static void test_kinds(void **state)
 		dispatched_as(ud[i], VEXIT_UD);
 }
 
+/* INIT and SIPI of the machine: the guest hears nothing of them. */
+static void test_signals(void **state)
+{
+	for (u32 reason = 3; reason <= 4; reason++) {
+		mock_setup(NULL);
+		mock.v[0].hazards = HAZ_RESCHED;
+		assert_int_equal(do_exit(reason, 0), HAZ_RESCHED);
+		assert_int_equal(mock.dispatched + mock.handlers + mock.writes, 0);
+		assert_int_equal(mock.v[0].exits[VEXIT_INTERRUPT], 1);
+	}
+}
+
 /* Whatever is not asked for ends the VM with the numbers in the report. */
 static void test_fatal(void **state)
 {
@@ -729,8 +741,8 @@ static void test_msrs_follow_the_vcpu(void **state)
 
 /*
  * A model of tagged TLBs: an entry leaves translations behind, marked with the state of the
- * tables that they were made from; a later entry must not find any of an older state. No
- * emulator keeps translations over a VM exit, so the model is what shows a forgotten flush.
+ * tables that they were made from; a later entry must not find any of an older state. The
+ * model goes between CPUs as well; tests/machine/test_bochs.py shows it with real translations.
  */
 static u64 ept_state, guest_state;
 
@@ -790,6 +802,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(test_kinds, mock_setup),
+		cmocka_unit_test_setup(test_signals, mock_setup),
 		cmocka_unit_test_setup(test_fatal, mock_setup),
 		cmocka_unit_test_setup(test_names, mock_setup),
 		cmocka_unit_test_setup(test_cpuid_fast, mock_setup),

@@ -569,9 +569,13 @@ static __attribute__((noinline)) u32 exit_npf(struct vcpu *v, struct vmcb *b)
 /* The hypercall that kernels make most needs no more than what it is about. */
 static __attribute__((noinline)) u32 exit_vmmcall(struct vcpu *v, struct vmcb *b)
 {
+	u64 answer;
+
 	if (unlikely(b->cpl != 0 || code_mode(b) != INSN_MODE_64) ||
-	    !hypercall_fast(v, b->rax, &b->rax))
+	    !hypercall_fast(v, b->rax, &answer))
 		return exit_insn(v, b, VEXIT_HYPERCALL);
+	b = svm_vmcb(v); /* not kept over the call: one register less to save */
+	b->rax = answer;
 	b->clean = svm.clean;
 	v->exits[VEXIT_HYPERCALL]++;
 	return step_to(v, b, b->nrip);

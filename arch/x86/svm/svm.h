@@ -34,6 +34,7 @@ extern struct svm_machine svm;
 
 /* What each CPU has for itself. */
 struct svm_cpu {
+	paddr_t pages;      /* the two that follow, which are machine_pa() */
 	paddr_t hsave;      /* VM_HSAVE_PA: where VMRUN keeps the host's state */
 	paddr_t host_vmcb;  /* what VMLOAD loads on the way back to the host */
 	u32 asid_next;
@@ -51,7 +52,7 @@ enum svm_nmi {
 
 struct svm_vcpu {
 	struct vmcb *vmcb;
-	paddr_t vmcb_pa;
+	paddr_t vmcb_pa;    /* machine_pa() */
 	u32 cpu;            /* where it ran last; ~0: nowhere */
 	u32 asid_generation;
 	u32 fixed_asid;     /* an encrypted guest's own ASID, else 0 */
