@@ -53,7 +53,8 @@ def test_exits_on_amd(machine):
     m, text = check_guest(machine, "cpus=2", vcpus=2, cpu=bochs.AMD, smp=2)
     failed = re.findall(r"^FAIL .*$", text, re.M)
     assert [line for line in failed if not re.match(WRONG_IN_BOCHS_SVM, line)] == []
-    assert re.search(rf"^checks: [23]\d\d ok, {len(failed)} failed$", text, re.M), m.tail()
+    # The last check; the sum's line may have the hypervisor's report of the guest's end in it.
+    assert len(re.findall(r"^ok ", text, re.M)) > 300 and "\nok cpus restarted\n" in text, m.tail()
     assert "AMD SVM on" in m.text
 
 
