@@ -30,17 +30,17 @@ WARN := -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-protot
 	-Wundef -Wpointer-arith -Werror
 # What runs at start, at VM creation or at a prompt is built for size, the rest for speed.
 COLD := boot/%.c drivers/%.c selftest/%.c \
-	sev/asid.c sev/direct.c sev/es_vcpu.c sev/es_run.c sev/es_vm.c sev/ghcb.c sev/ghcb_io.c \
-	sev/ghcb_msr.c sev/ghcb_stats.c sev/guest.c sev/launch.c sev/plan.c sev/sev.c sev/sha256.c \
-	sev/vmsa.c sev/why.c \
+	sev/asid.c sev/base64.c sev/cert.c sev/direct.c sev/es_vcpu.c sev/es_run.c sev/es_vm.c \
+	sev/ghcb.c sev/ghcb_io.c sev/ghcb_msr.c sev/ghcb_stats.c sev/guest.c sev/launch.c \
+	sev/plan.c sev/secret.c sev/sev.c sev/sha256.c sev/vmsa.c sev/why.c \
 	core/boot_info.c core/config.c core/console.c core/heap.c core/loader%.c core/log.c core/main.c \
 	core/panic.c core/pmm.c core/printf.c core/shell%.c core/start.c core/unit.c core/vm.c \
-	arch/x86/cpu.c arch/x86/emulate.c arch/x86/gwalk.c arch/x86/hostmem.c \
+	arch/x86/cpu.c arch/x86/emulate.c arch/x86/gwalk.c arch/x86/hostmem.c arch/x86/memcrypt.c \
 	arch/x86/mitigations.c arch/x86/paging.c arch/x86/smp.c arch/x86/symbols.c arch/x86/traps.c \
 	arch/x86/tsc.c \
 	arch/x86/svm/names.c arch/x86/svm/svm.c arch/x86/vmx/controls.c arch/x86/vmx/names.c \
 	arch/x86/vmx/vmx.c \
-	vdev/acpi_pm.c vdev/acpi_tables.c vdev/pit.c vdev/rtc.c
+	vdev/acpi_pm.c vdev/acpi_tables.c vdev/rtc.c
 OPT = $(if $(filter $(COLD),$<),-Os,-O2)
 CFLAGS := -std=gnu17 -ffreestanding -g $(REPRO) $(WARN) -I. \
 	-m64 -march=x86-64 -mno-red-zone -mgeneral-regs-only -mcmodel=kernel -fno-pie -fno-pic \
@@ -52,7 +52,7 @@ LDFLAGS := -nostdlib -static -T linker.ld --gc-sections --build-id=none \
 	-z max-page-size=4096 -z noexecstack --fatal-warnings --no-undefined
 
 .PHONY: all help clean run iso esp check check-unit check-machine check-full check-bochs check-repro check-size \
-	bench check-bench check-tools deps FORCE
+	bench bench-system check-bench check-tools deps FORCE
 all: $(O)/ravelin.elf $(O)/ravelin.efi check-size
 
 help:
@@ -65,7 +65,8 @@ help:
 	@echo '                 check-tools check-sev-machine'
 	@echo 'make check-unit  unit tests on this host, with sanitizers (TEST=name: one of them)'
 	@echo 'make check-machine  tests in emulators (PYTEST="-k boot": a choice)'
-	@echo 'make bench       what each operation costs a guest, in instructions'
+	@echo 'make bench       what each operation costs a guest, in instructions, beside KVM'
+	@echo 'make bench-system  boot, memory, and growth with more VMs, in instructions'
 	@echo 'make check-bench the gate: no operation costs more than committed (tests/bench)'
 	@echo 'make check-full  as check-machine, with every combination (hours)'
 	@echo 'make check-bochs the machine tests in Bochs, on Intel and AMD (hours)'
@@ -254,6 +255,12 @@ check-bench: all guests sev-machine
 bench: all guests sev-machine
 	@$(PYTHON) tests/bench/run.py --build $(O) --no-gate --json $(O)/bench.json
 	@$(PYTHON) tests/bench/peer.py --build $(O) --json $(O)/bench-kvm.json
+	@$(PYTHON) tests/bench/ipi.py --build $(O) --json $(O)/bench-ipi.json
+	@$(PYTHON) tests/bench/reference.py --build $(O) --json $(O)/bench-reference.json
+
+# The whole system: boot, memory, growth with the number of VMs and vCPUs.
+bench-system: all guests sev-machine
+	@$(PYTHON) tests/bench/system.py --build $(O) --json $(O)/bench-system.json
 
 # The same sources in two other folders give the same bytes.
 check-repro:

@@ -232,7 +232,7 @@ boot_gdt_end:
 ; Copied to a page below 1 MiB, where a start-up IPI begins it in real mode at CS:0.
 extern ap_main
 global trampoline, trampoline_end, trampoline_cr3, trampoline_cpu_cr3
-global trampoline_gdtr, trampoline_jump
+global trampoline_gdtr, trampoline_jump, trampoline_refused
 %define T(sym) (sym - trampoline)
 bits 16
 trampoline:
@@ -259,6 +259,17 @@ bits 64
 	mov es, ecx
 	mov ss, ecx
 	mov rbx, [rel trampoline_cpu_cr3]
+	mov rax, rbx			; tables are below 4 GiB: above is the C-bit or nothing
+	shr rax, 32
+	jz .enter
+	mov ecx, MSR_SYSCFG
+	rdmsr
+	bt eax, 23			; without memory encryption CR3 would be #GP
+	jc .enter
+	mov byte [rel trampoline_refused], 1
+.wait:	hlt
+	jmp .wait
+.enter:
 	mov rax, ap_high
 	jmp rax
 align 8
@@ -276,6 +287,8 @@ trampoline_gdtr:
 trampoline_jump:
 	dd T(trampoline.long)		; the page's address is added
 	dw 8
+trampoline_refused:
+	db 0
 trampoline_end:
 
 ap_high:

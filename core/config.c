@@ -274,6 +274,11 @@ static const char *key_mitigations(struct parser *p, struct span v)
 	return span_bool(v, &p->c->host.mitigations);
 }
 
+static const char *key_memory_encryption(struct parser *p, struct span v)
+{
+	return span_bool(v, &p->c->host.memory_encryption);
+}
+
 /* ---- [vm NAME] ---- */
 
 static const char *key_cmdline(struct parser *p, struct span v)
@@ -428,6 +433,7 @@ static const struct key host_keys[] = {
 	KEY("attach", key_attach),
 	KEY("escape", key_escape),
 	KEY("mitigations", key_mitigations),
+	KEY("memory-encryption", key_memory_encryption),
 };
 
 static const struct key vm_keys[] = {
@@ -453,7 +459,7 @@ static const struct key vm_keys[] = {
 	KEY("pv", key_pv),
 };
 
-#define HOST_KEY_NAMES "console, log, attach, escape, mitigations"
+#define HOST_KEY_NAMES "console, log, attach, escape, mitigations, memory-encryption"
 #define VM_KEY_NAMES \
 	"kernel, initrd, cmdline, module, firmware, memory, cpus, affinity, sev, policy, " \
 	"sev-loader, sev-cert, sev-session, sev-secret-header, sev-secret, sev-secret-gpa, " \
@@ -494,6 +500,11 @@ static void vm_error(struct parser *p, const char *why)
 	count_error(p);
 }
 
+bool config_secret_waits(const struct vm_config *c)
+{
+	return !strcmp(c->sev_secret, "wait");
+}
+
 /* Checks what only the whole section shows. */
 static void section_end(struct parser *p)
 {
@@ -519,7 +530,10 @@ static void section_end(struct parser *p)
 		vm_error(p, "has both firmware and sev-loader; remove one");
 	if (!vm->sev_cert[0] != !vm->sev_session[0])
 		vm_error(p, "sev-cert and sev-session belong together");
-	if (!vm->sev_secret[0] != !vm->sev_secret_header[0])
+	if (config_secret_waits(vm) && (vm->sev_secret_header[0] || !vm->sev_session[0]))
+		vm_error(p, "sev-secret = wait needs sev-cert and sev-session, and no "
+			 "sev-secret-header");
+	else if (!config_secret_waits(vm) && !vm->sev_secret[0] != !vm->sev_secret_header[0])
 		vm_error(p, "sev-secret and sev-secret-header belong together");
 	p->section = SECTION_SKIP;
 }

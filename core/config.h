@@ -52,7 +52,7 @@ struct vm_config {
 	char sev_cert[CONFIG_PATH_LEN];          /* the owner's files, empty: none */
 	char sev_session[CONFIG_PATH_LEN];
 	char sev_secret_header[CONFIG_PATH_LEN];
-	char sev_secret[CONFIG_PATH_LEN];
+	char sev_secret[CONFIG_PATH_LEN];        /* or "wait": the shell gets it later */
 	u64 sev_secret_gpa;                      /* 0: where the image says */
 	bool autostart;
 	bool debug_exit;  /* port 0xF4 ends the VM with a code */
@@ -69,6 +69,7 @@ struct host_config {
 	char attach[CONFIG_NAME_LEN];  /* VM whose serial port gets the console after start */
 	char escape;                   /* control character that returns to the shell; Ctrl-] by default */
 	bool mitigations;
+	bool memory_encryption;        /* the host's own: what it allocates (SME) */
 };
 
 struct config {
@@ -89,7 +90,11 @@ void config_defaults(struct config *c);
 
 /* The machine's configuration, constant after start. */
 extern struct config config;
+/* Reads it from the boot module, which is below 4 GiB; before there is memory to allocate. */
+void config_read(const struct boot_info *bi);
 /* Its section of that name, valid or not; NULL: none. */
 const struct vm_config *config_find(const char *name);
+/* Does a launch of this VM wait for its owner's secret? */
+bool config_secret_waits(const struct vm_config *c);
 
 #endif

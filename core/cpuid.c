@@ -18,6 +18,7 @@
 		BIT32(29) | BIT32(30))
 #define L1_ECX_X2APIC BIT32(21)
 #define L1_ECX_TSC_DEADLINE BIT32(24)
+#define L1_ECX_XSAVE BIT32(26)
 #define L1_ECX_OSXSAVE BIT32(27)
 #define L1_ECX_HYPERVISOR BIT32(31)
 /* Leaf 1 EDX: FPU VME DE PSE TSC MSR PAE MCE CX8 APIC SEP MTRR PGE MCA CMOV PAT PSE36 CLFSH MMX
@@ -46,6 +47,7 @@
 #define E8_EBX (BIT32(0) | BIT32(2) | BIT32(9))
 
 #define XCR0_AVX512_BITS 0xe0UL
+#define XSAVE_MIN 576U /* x87, SSE and the header */
 
 static struct cpuid_entry host(u32 leaf, u32 subleaf)
 {
@@ -73,7 +75,7 @@ static void basic_features(struct vcpu *v, u64 xcr0)
 	e->ebx = (e->ebx & 0xff00U) | (v->apic_id & 0xffU) << 24 | (n > 1 ? MIN(n, 255U) : 1) << 16;
 	e->ecx &= L1_ECX;
 	if (xcr0 == 0)
-		e->ecx &= ~(BIT32(26) | BIT32(28) | BIT32(29) | BIT32(12));
+		e->ecx &= ~(L1_ECX_XSAVE | BIT32(28) | BIT32(29) | BIT32(12));
 	e->ecx |= L1_ECX_X2APIC | L1_ECX_TSC_DEADLINE | L1_ECX_HYPERVISOR;
 	e->edx = (e->edx & L1_EDX) | (n > 1 ? L1_EDX_HTT : 0);
 	t->basic_dyn |= BIT(1); /* OSXSAVE follows CR4 */
@@ -106,7 +108,7 @@ static void basic_leaves(struct vcpu *v, u64 xcr0)
 	basic_features(v, xcr0);
 	t->basic[6].eax = BIT32(2); /* the APIC timer never stops */
 	structured_features(t, xcr0);
-	t->basic_dyn |= BIT(0xb) | BIT(0xd);
+	t->basic_dyn |= BIT(0xb);
 }
 
 static void extended_leaves(struct vcpu *v)
@@ -147,28 +149,27 @@ void cpuid_add_subleaf(struct cpuid_table *t, u32 leaf, u32 subleaf, struct cpui
 		t->sub[t->subleaves++] = (struct cpuid_subleaf){ leaf, subleaf, e };
 }
 
-/* Subleaf 0's EBX is the size for the current XCR0: filled in when asked. */
+/* EBX of subleaves 0 and 1, the sizes for the guest's XCR0, follows when asked: xsave_leaf(). */
 static void xsave_subleaves(struct cpuid_table *t, u64 xcr0)
 {
-	struct cpuid_entry e = { (u32)xcr0, 0, 576, (u32)(xcr0 >> 32) };
-	u32 size = 576;
+	u32 size = XSAVE_MIN;
 
 	if (xcr0 == 0)
 		return;
-	for (u32 i = 2; i < 63; i++) {
-		struct cpuid_entry c;
+	for (u32 i = 2; i < CPUID_XSAVE_SUBLEAVES; i++) {
+		struct cpuid_entry *c = &t->xsave[i];
 
 		if ((xcr0 >> i & 1) == 0)
 			continue;
-		c = host(0xd, i);
-		c.ecx &= ~BIT32(0);
-		c.edx = 0;
-		size = MAX(size, c.eax + c.ebx);
-		cpuid_add_subleaf(t, 0xd, i, c);
+		*c = host(0xd, i);
+		c->ecx &= ~BIT32(0);
+		c->edx = 0;
+		size = MAX(size, c->eax + c->ebx);
 	}
-	e.ecx = size;
-	cpuid_add_subleaf(t, 0xd, 0, e);
-	cpuid_add_subleaf(t, 0xd, 1, (struct cpuid_entry){ host(0xd, 1).eax & LD_1_EAX, 0, 0, 0 });
+	t->xsave[0] = (struct cpuid_entry){ (u32)xcr0, 0, size, (u32)(xcr0 >> 32) };
+	t->xsave[1].eax = host(0xd, 1).eax & LD_1_EAX;
+	if (t->basic_max >= 0xd)
+		t->basic_dyn |= BIT(0xd);
 }
 
 void cpuid_build(struct vcpu *v)
@@ -185,17 +186,21 @@ void cpuid_build(struct vcpu *v)
 	xsave_subleaves(&v->cpuid, xcr0);
 }
 
+static const struct cpuid_entry none;
+
 static const struct cpuid_entry *find_subleaf(const struct cpuid_table *t, u32 leaf, u32 subleaf)
 {
 	for (u32 i = 0; i < t->subleaves; i++)
 		if (t->sub[i].leaf == leaf && t->sub[i].subleaf == subleaf)
 			return &t->sub[i].e;
-	return NULL;
+	return &none;
 }
 
 /* SDM vol. 2A, leaf 0xB: one thread a core, all cores in one package. */
-static void topology(const struct vcpu *v, u32 subleaf, struct cpuid_entry *out)
+static const struct cpuid_entry *topology(struct vcpu *v, u32 subleaf)
 {
+	struct cpuid_entry *out = &v->cpuid.made;
+
 	*out = (struct cpuid_entry){ 0, 0, subleaf & 0xff, v->apic_id };
 	if (subleaf == 0) {
 		out->ebx = 1;
@@ -205,82 +210,75 @@ static void topology(const struct vcpu *v, u32 subleaf, struct cpuid_entry *out)
 		out->ebx = v->vm->vcpus;
 		out->ecx |= 2U << 8;
 	}
+	return out;
 }
 
-/* Bytes of the standard-format XSAVE area for the components in xcr0. */
-static u32 xsave_size(const struct cpuid_table *t, u64 xcr0)
+/* Bytes of the XSAVE area for the components in xcr0, in its standard format, and compacted: one
+ * behind the other, some aligned (SDM vol. 1, 13.4.3). */
+static __attribute__((noinline)) const struct cpuid_entry *xsave_resized(struct cpuid_table *t,
+									u64 xcr0, u32 subleaf)
 {
-	u32 size = 576;
+	u32 standard = XSAVE_MIN, compact = XSAVE_MIN;
 
-	for (u32 i = 0; i < t->subleaves; i++) {
-		const struct cpuid_subleaf *s = &t->sub[i];
+	for (u32 i = 2; i < CPUID_XSAVE_SUBLEAVES; i++) {
+		const struct cpuid_entry *c = &t->xsave[i];
 
-		if (s->leaf == 0xd && s->subleaf >= 2 && (xcr0 >> s->subleaf & 1) != 0)
-			size = MAX(size, s->e.eax + s->e.ebx);
-	}
-	return size;
-}
-
-/* The same in the compacted format: one behind the other, some aligned (SDM vol. 1, 13.4.3). */
-static u32 xsave_compact_size(const struct cpuid_table *t, u64 xcr0)
-{
-	u32 size = 576;
-
-	for (u32 i = 0; i < t->subleaves; i++) {
-		const struct cpuid_subleaf *s = &t->sub[i];
-
-		if (s->leaf != 0xd || s->subleaf < 2 || (xcr0 >> s->subleaf & 1) == 0)
+		if ((xcr0 >> i & 1) == 0 || c->eax == 0)
 			continue;
-		if ((s->e.ecx & BIT32(1)) != 0)
-			size = ALIGN_UP(size, 64U);
-		size += s->e.eax;
+		standard = MAX(standard, c->eax + c->ebx);
+		if ((c->ecx & BIT32(1)) != 0)
+			compact = ALIGN_UP(compact, 64U);
+		compact += c->eax;
 	}
-	return size;
+	t->xsave[0].ebx = standard;
+	t->xsave[1].ebx = compact;
+	t->xsave_xcr0 = xcr0;
+	return &t->xsave[subleaf];
 }
 
-static u64 guest_cr4(struct vcpu *v)
+static inline const struct cpuid_entry *xsave_leaf(struct vcpu *v, u32 subleaf)
 {
-	u64 cr4 = 0;
+	u64 xcr0 = vcpu_state_xcr0(v);
 
-	return virt->get_reg(v, VREG_CR4, &cr4) < 0 ? 0 : cr4;
+	if (subleaf >= CPUID_XSAVE_SUBLEAVES)
+		return &none;
+	if (unlikely(xcr0 != v->cpuid.xsave_xcr0))
+		return xsave_resized(&v->cpuid, xcr0, subleaf);
+	return &v->cpuid.xsave[subleaf];
 }
 
-static void dynamic_basic(struct vcpu *v, u32 leaf, u32 subleaf, struct cpuid_entry *out)
+/* A bit that follows one of CR4, which changes without an exit. */
+static inline void follow(u32 *reg, u32 bit, bool set)
 {
-	const struct cpuid_entry *s;
+	*reg = (*reg & ~bit) | (set ? bit : 0);
+}
 
+/* Out of line, so that the leaves below need to save no registers. */
+static __attribute__((noinline)) const struct cpuid_entry *rare_leaf(struct vcpu *v, u32 leaf,
+								   u32 subleaf)
+{
+	if (leaf > v->cpuid.basic_max)
+		return &none;
+	return leaf == 0xb ? topology(v, subleaf) : find_subleaf(&v->cpuid, leaf, subleaf);
+}
+
+const struct cpuid_entry *cpuid_dynamic(struct vcpu *v, u32 leaf, u32 subleaf, u64 cr4)
+{
+	struct cpuid_entry *e = v->cpuid.basic;
+
+	if (leaf == 0xd)
+		return xsave_leaf(v, subleaf);
 	if (leaf == 1) {
-		*out = v->cpuid.basic[1];
-		if ((out->ecx & BIT32(26)) != 0 && (guest_cr4(v) & CR4_OSXSAVE) != 0)
-			out->ecx |= L1_ECX_OSXSAVE;
-	} else if (leaf == 7) {
-		if (subleaf != 0)
-			return;
-		*out = v->cpuid.basic[7];
-		if ((out->ecx & L7_ECX_PKU) != 0 && (guest_cr4(v) & CR4_PKE) != 0)
-			out->ecx |= L7_ECX_OSPKE;
-	} else if (leaf == 0xb) {
-		topology(v, subleaf, out);
-	} else {
-		s = find_subleaf(&v->cpuid, leaf, subleaf);
-		if (s != NULL)
-			*out = *s;
-		if (leaf == 0xd && subleaf == 0 && s != NULL)
-			out->ebx = xsave_size(&v->cpuid, vcpu_state_xcr0(v));
-		if (leaf == 0xd && subleaf == 1 && s != NULL)
-			out->ebx = xsave_compact_size(&v->cpuid, vcpu_state_xcr0(v));
+		follow(&e[1].ecx, L1_ECX_OSXSAVE,
+		       (e[1].ecx & L1_ECX_XSAVE) != 0 && (cr4 & CR4_OSXSAVE) != 0);
+		return &e[1];
 	}
-}
-
-void cpuid_dynamic(struct vcpu *v, u32 leaf, u32 subleaf, struct cpuid_entry *out)
-{
-	*out = (struct cpuid_entry){ 0, 0, 0, 0 };
-	if (leaf < CPUID_BASIC_LEAVES) {
-		if (leaf <= v->cpuid.basic_max)
-			dynamic_basic(v, leaf, subleaf, out);
-	} else if (leaf - CPUID_HV_BASE < CPUID_HV_LEAVES) {
-		*out = v->cpuid.hv[leaf - CPUID_HV_BASE];
+	if (leaf == 7 && subleaf == 0) {
+		follow(&e[7].ecx, L7_ECX_OSPKE,
+		       (e[7].ecx & L7_ECX_PKU) != 0 && (cr4 & CR4_PKE) != 0);
+		return &e[7];
 	}
+	return rare_leaf(v, leaf, subleaf);
 }
 
 bool cpuid_has(const struct vcpu *v, u32 leaf, u32 reg, u32 bit)

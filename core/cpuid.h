@@ -17,7 +17,8 @@ struct cpuid_entry {
 #define CPUID_BASIC_LEAVES 0x20
 #define CPUID_EXT_LEAVES 0x22
 #define CPUID_HV_LEAVES PV_HV_LEAVES
-#define CPUID_SUBLEAVES 16
+#define CPUID_SUBLEAVES 8
+#define CPUID_XSAVE_SUBLEAVES 10 /* two, and the components of vcpu_state_xcr0_mask() */
 
 struct cpuid_subleaf {
 	u32 leaf, subleaf;
@@ -28,12 +29,14 @@ struct cpuid_table {
 	u32 basic_max;   /* highest basic leaf */
 	u32 ext_max;     /* highest extended leaf minus 0x80000000 */
 	u64 basic_dyn;   /* bit n: leaf n needs cpuid_dynamic() */
-	u64 ext_dyn;
 	struct cpuid_entry basic[CPUID_BASIC_LEAVES];
 	struct cpuid_entry ext[CPUID_EXT_LEAVES];
 	struct cpuid_entry hv[CPUID_HV_LEAVES];
-	u32 subleaves;
+	struct cpuid_entry xsave[CPUID_XSAVE_SUBLEAVES]; /* leaf 0xD */
+	u64 xsave_xcr0;  /* XCR0 for which the sizes in it are right */
+	u32 subleaves;   /* of other leaves */
 	struct cpuid_subleaf sub[CPUID_SUBLEAVES];
+	struct cpuid_entry made; /* an answer that is put together when asked for */
 };
 
 struct vcpu;
@@ -45,19 +48,19 @@ struct vm;
 /* The plain answer for leaf, or NULL when cpuid_dynamic() must be asked. */
 static inline const struct cpuid_entry *cpuid_static(const struct cpuid_table *t, u32 leaf)
 {
-	u32 ext = leaf - CPUID_EXT_BASE;
+	u32 ext = leaf - CPUID_EXT_BASE, hv = leaf - CPUID_HV_BASE;
 
 	if (leaf < CPUID_BASIC_LEAVES)
 		return (t->basic_dyn >> leaf & 1) ? NULL : &t->basic[leaf];
 	if (ext < CPUID_EXT_LEAVES)
-		return (t->ext_dyn >> ext & 1) ? NULL : &t->ext[ext];
-	return NULL;
+		return &t->ext[ext];
+	return hv < CPUID_HV_LEAVES ? &t->hv[hv] : NULL;
 }
 
 /* Fills v->cpuid from the policy and the machine. v->id, v->apic_id and vm->vcpus are set. */
 void cpuid_build(struct vcpu *v);
-/* Answers leaf/subleaf for v. *out is all zero for what the policy does not name. */
-void cpuid_dynamic(struct vcpu *v, u32 leaf, u32 subleaf, struct cpuid_entry *out);
+/* Answers leaf/subleaf for v, whose CR4 is given: all zero for what the policy does not name. */
+const struct cpuid_entry *cpuid_dynamic(struct vcpu *v, u32 leaf, u32 subleaf, u64 cr4);
 /* Is this feature bit shown to the guest? reg 0..3 = EAX..EDX of a plain leaf. */
 bool cpuid_has(const struct vcpu *v, u32 leaf, u32 reg, u32 bit);
 

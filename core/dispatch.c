@@ -24,11 +24,11 @@ static __handler u32 exit_cpuid(struct vcpu *v)
 {
 	u32 leaf = (u32)v->gpr[GPR_RAX];
 	const struct cpuid_entry *e = cpuid_static(&v->cpuid, leaf);
-	struct cpuid_entry dynamic;
+	u64 cr4 = 0;
 
 	if (unlikely(e == NULL)) {
-		cpuid_dynamic(v, leaf, (u32)v->gpr[GPR_RCX], &dynamic);
-		e = &dynamic;
+		(void)virt->get_reg(v, VREG_CR4, &cr4);
+		e = cpuid_dynamic(v, leaf, (u32)v->gpr[GPR_RCX], cr4);
 	}
 	v->gpr[GPR_RAX] = e->eax;
 	v->gpr[GPR_RBX] = e->ebx;
@@ -37,7 +37,7 @@ static __handler u32 exit_cpuid(struct vcpu *v)
 	return VRESULT_ADVANCE;
 }
 
-u32 dispatch_rdmsr(struct vcpu *v)
+static __handler u32 exit_rdmsr(struct vcpu *v)
 {
 	u64 *value = &v->exit.msr;
 
@@ -50,7 +50,7 @@ u32 dispatch_rdmsr(struct vcpu *v)
 	return VRESULT_ADVANCE;
 }
 
-u32 dispatch_wrmsr(struct vcpu *v)
+static __handler u32 exit_wrmsr(struct vcpu *v)
 {
 	u64 value = v->gpr[GPR_RDX] << 32 | (u32)v->gpr[GPR_RAX];
 
@@ -84,7 +84,7 @@ u32 dispatch_io(struct vcpu *v)
 }
 
 /* Nobody answers an instruction fetch from the bus: it reads all ones, which is no instruction. */
-u32 dispatch_mmio(struct vcpu *v)
+static __handler u32 exit_mmio(struct vcpu *v)
 {
 	if (unlikely(v->exit.mmio.access & VACCESS_EXEC)) {
 		vcpu_inject_ud(v);
@@ -122,21 +122,26 @@ static __handler u32 exit_xsetbv(struct vcpu *v)
 	return VRESULT_ADVANCE;
 }
 
-u32 dispatch_hlt(struct vcpu *v)
+bool vcpu_halt(struct vcpu *v, bool interruptible)
+{
+	v->halt_if = interruptible;
+	/* The shadow of STI ends with HLT itself: nothing else keeps an interrupt out. */
+	if (vcpu_wakes(v)) {
+		__atomic_store_n(&v->pv.unhalted, false, __ATOMIC_RELAXED);
+		return false;
+	}
+	v->halted = true;
+	return true;
+}
+
+static __handler u32 exit_hlt(struct vcpu *v)
 {
 	u64 rflags = 0;
 
 	virt->sync_tpr(v);
 	if (virt->get_reg(v, VREG_RFLAGS, &rflags) < 0)
 		rflags = RFLAGS_IF;
-	v->halt_if = (rflags & RFLAGS_IF) != 0;
-	/* The shadow of STI ends with HLT itself: nothing else keeps an interrupt out. */
-	if (vcpu_wakes(v)) {
-		__atomic_store_n(&v->pv.unhalted, false, __ATOMIC_RELAXED);
-		return VRESULT_ADVANCE;
-	}
-	v->halted = true;
-	return VRESULT_ADVANCE | VRESULT_LEAVE;
+	return VRESULT_ADVANCE | (vcpu_halt(v, (rflags & RFLAGS_IF) != 0) ? VRESULT_LEAVE : 0);
 }
 
 static __handler u32 exit_pause(struct vcpu *v)
@@ -182,15 +187,15 @@ static u32 dispatch(struct vcpu *v)
 	case VEXIT_HYPERCALL:
 		return hypercall(v);
 	case VEXIT_RDMSR:
-		return dispatch_rdmsr(v);
+		return exit_rdmsr(v);
 	case VEXIT_WRMSR:
-		return dispatch_wrmsr(v);
+		return exit_wrmsr(v);
 	case VEXIT_IO:
 		return dispatch_io(v);
 	case VEXIT_MMIO:
-		return dispatch_mmio(v);
+		return exit_mmio(v);
 	case VEXIT_HLT:
-		return dispatch_hlt(v);
+		return exit_hlt(v);
 	case VEXIT_PAUSE:
 		return exit_pause(v);
 	case VEXIT_XSETBV:

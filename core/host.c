@@ -93,6 +93,12 @@ void vdev_kick(struct vdev_host *h, u32 vcpu, u32 what, u32 arg)
 	vcpu_hazard(v, bits);
 }
 
+/* The hazards are looked at before the entry that ends the exit. */
+void vdev_kick_self(struct vdev_host *h, u32 vcpu)
+{
+	__atomic_or_fetch(&vm_from_host(h)->vcpu[vcpu]->hazards, HAZ_IRQ, __ATOMIC_RELAXED);
+}
+
 /* --- guest memory ------------------------------------------------------------------------------ */
 
 #define VGA_START 0xa0000UL

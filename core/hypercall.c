@@ -4,17 +4,6 @@
 
 /* KVM's hypercalls: an unknown one, or one that is switched off, answers -KVM_ENOSYS. */
 
-/* The one whose length counts. */
-static __attribute__((noinline)) u32 send_ipi(struct vcpu *v, u64 mask)
-{
-	u64 *g = v->gpr;
-
-	g[GPR_RAX] = (u64)pv_send_ipi(v->vm, g[GPR_RBX] & mask, g[GPR_RCX] & mask,
-				      g[GPR_RDX] & mask, g[GPR_RSI] & mask,
-				      mask == ~0UL ? 64 : 32);
-	return VRESULT_ADVANCE;
-}
-
 /* Who kicks has nothing to wait for but the kicked: that one goes first if it waits here. */
 static u32 kick(struct vcpu *v, u64 apic_id)
 {
@@ -57,16 +46,17 @@ static __attribute__((noinline)) u32 other_call(struct vcpu *v, u64 number, u64 
 
 u32 hypercall(struct vcpu *v)
 {
-	u64 number = v->gpr[GPR_RAX];
+	u64 *g = v->gpr, number = g[GPR_RAX];
 	u32 code = virt->code_state(v);
 	u64 mask = (code & VCODE_64) != 0 ? ~0UL : 0xffffffffUL;
 
-	v->gpr[GPR_RAX] = (u64)-KVM_ENOSYS;
+	g[GPR_RAX] = (u64)-KVM_ENOSYS;
 	if (unlikely((code & VCODE_CPL) != 0)) {
-		v->gpr[GPR_RAX] = (u64)-KVM_EPERM;
+		g[GPR_RAX] = (u64)-KVM_EPERM;
 		return VRESULT_ADVANCE;
 	}
 	if (number != KVM_HC_SEND_IPI)
 		return other_call(v, number, mask);
-	return (v->vm->pv.features & PV_IPI) != 0 ? send_ipi(v, mask) : VRESULT_ADVANCE;
+	g[GPR_RAX] = (u64)pv_send_ipi_any(v, mask);
+	return VRESULT_ADVANCE;
 }

@@ -30,15 +30,12 @@ u32 hypercall(struct vcpu *v);
  */
 static inline bool hypercall_fast(const struct vcpu *v, u64 number, u64 *answer)
 {
-	const u64 *g = v->gpr;
-
-	if (number > KVM_HC_SCHED_YIELD) { /* there is none above it */
+	if (likely(number == KVM_HC_SEND_IPI))
+		*answer = (u64)pv_send_ipi(v);
+	else if (number > KVM_HC_SCHED_YIELD) /* there is none above it */
 		*answer = (u64)-KVM_ENOSYS;
-		return true;
-	}
-	if (number != KVM_HC_SEND_IPI || (v->vm->pv.features & PV_IPI) == 0)
+	else
 		return false;
-	*answer = (u64)pv_send_ipi(v->vm, g[GPR_RBX], g[GPR_RCX], g[GPR_RDX], g[GPR_RSI], 64);
 	return true;
 }
 

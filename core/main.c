@@ -7,6 +7,7 @@
 #include "selftest/selftest.h"
 #include "arch/x86/smp.h"
 #include "arch/x86/tsc.h"
+#include "core/config.h"
 #include "core/errno.h"
 #include "core/log.h"
 #include "core/panic.h"
@@ -110,6 +111,8 @@ void machine_start(struct boot_info *bi)
 		panic("start: this CPU cannot run Ravelin");
 	check_boot_info(bi);
 	show_boot_info(bi);
+	config_read(bi);
+	memcrypt_init(bi, config.host.memory_encryption);
 	hostmem_init(bi);
 	if (hostmem_cpu_space(&cr3) != 0)
 		panic("start: no memory for the boot CPU's own area");

@@ -6,12 +6,6 @@
 #define APIC_TPR 0x80U
 #define APIC_PPR 0xa0U
 
-/* Is gpa in this vCPU's LAPIC page? */
-static inline bool is_lapic(const struct vcpu *v, gpa_t gpa)
-{
-	return (gpa & PAGE_MASK) == vlapic_base(&v->lapic) && vlapic_mmio_enabled(&v->lapic);
-}
-
 /* The task priority lives in hardware while the guest runs; only two registers show it. */
 static u32 lapic_read_reg(struct vcpu *v, u32 offset, u32 size)
 {
@@ -33,21 +27,23 @@ static __attribute__((noinline)) void lapic_write_reg(struct vcpu *v, u32 offset
 
 u64 mmio_read(struct vcpu *v, gpa_t gpa, u32 size)
 {
-	if (is_lapic(v, gpa))
-		return lapic_read_reg(v, (u32)(gpa & ~PAGE_MASK), size);
+	u64 offset = vlapic_offset(&v->lapic, gpa);
+
+	if (offset < PAGE_SIZE)
+		return lapic_read_reg(v, (u32)offset, size);
 	return vdev_bus_mmio_read(&v->vm->platform.bus, gpa, size);
 }
 
 void mmio_write(struct vcpu *v, gpa_t gpa, u32 size, u64 value)
 {
-	u32 offset = (u32)(gpa & ~PAGE_MASK);
+	u64 offset = vlapic_offset(&v->lapic, gpa);
 
-	if (unlikely(!is_lapic(v, gpa)))
+	if (unlikely(offset >= PAGE_SIZE))
 		vdev_bus_mmio_write(&v->vm->platform.bus, gpa, size, value);
 	else if (unlikely(offset == APIC_TPR || v->pv.eoi_armed))
-		lapic_write_reg(v, offset, size, (u32)value);
+		lapic_write_reg(v, (u32)offset, size, (u32)value);
 	else
-		vlapic_mmio_write(&v->lapic, offset, size, (u32)value);
+		vlapic_mmio_write(&v->lapic, (u32)offset, size, (u32)value);
 }
 
 u32 port_read(struct vcpu *v, u16 port, u32 size)

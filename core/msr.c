@@ -99,7 +99,6 @@ static bool mtrr_valid(const struct vcpu *v, u32 msr, u64 value)
 
 #define X2APIC_TPR 0x808U
 #define X2APIC_PPR 0x80aU
-#define X2APIC_EOI 0x80bU
 
 static int lapic_read_msr(struct vcpu *v, u32 msr, u64 *value)
 {
@@ -110,14 +109,13 @@ static int lapic_read_msr(struct vcpu *v, u32 msr, u64 *value)
 	return vlapic_msr_read(&v->lapic, msr, value);
 }
 
-static int lapic_write_msr(struct vcpu *v, u32 msr, u64 value)
+static __attribute__((noinline)) int lapic_write_msr(struct vcpu *v, u32 msr, u64 value)
 {
 	int err;
 
-	if (unlikely(v->pv.eoi_armed) && msr != MSR_TSC_DEADLINE)
+	if (v->pv.eoi_armed)
 		pv_eoi_settle(v);
 	err = vlapic_msr_write(&v->lapic, msr, value);
-
 	if (err == 0 && (msr == X2APIC_TPR || msr == MSR_APIC_BASE))
 		vcpu_hazard(v, HAZ_TPR | HAZ_IRQ);
 	return err;
@@ -290,10 +288,11 @@ static __attribute__((noinline)) int write_other(struct vcpu *v, u32 msr, u64 va
 
 int msr_write(struct vcpu *v, u32 msr, u64 value)
 {
-	/* One in every interrupt, of which there is nothing to note but that it came. */
-	if (msr == X2APIC_EOI && !v->pv.eoi_armed)
-		return vlapic_msr_write(&v->lapic, msr, value);
-	if ((msr & ~0xffU) == MSR_X2APIC_FIRST || msr == MSR_TSC_DEADLINE || msr == MSR_APIC_BASE)
+	if ((msr & ~0xffU) != MSR_X2APIC_FIRST && msr != MSR_TSC_DEADLINE && msr != MSR_APIC_BASE)
+		return write_other(v, msr, value);
+	/* Most are the LAPIC's alone; a deadline does not make it look at its registers. */
+	if (unlikely((v->pv.eoi_armed && msr != MSR_TSC_DEADLINE) || msr == X2APIC_TPR ||
+		     msr == MSR_APIC_BASE))
 		return lapic_write_msr(v, msr, value);
-	return write_other(v, msr, value);
+	return vlapic_msr_write(&v->lapic, msr, value);
 }

@@ -94,7 +94,7 @@ struct pv_vcpu {
 /* Part of struct vm. */
 struct pv_vm {
 	u32 features;        /* PV_*; constant after creation */
-	u64 present;         /* bit n: there is a vCPU n; constant after creation */
+	u64 ipi_set;         /* the vCPUs that PV_IPI reaches, 0 without it; constant after creation */
 	u64 wall;            /* last value of the wall clock's MSR */
 };
 
@@ -139,9 +139,14 @@ void pv_eoi_settle(struct vcpu *v);
 int pv_eoi_accept(struct vcpu *v);
 
 /* --- hypercalls: pv_ipi.c. Results are KVM's. --- */
-/* Bit n of low: APIC id min + n; high goes on where low ends, which is after `cluster` bits: 64, or
- * 32 of a 32-bit guest. icr: vector and delivery mode. */
-s64 pv_send_ipi(const struct vm *vm, u64 low, u64 high, u64 min, u64 icr, u32 cluster);
+/*
+ * KVM_HC_SEND_IPI; the arguments, of which mask says the width, are in v->gpr. Bit n
+ * of RBX: APIC id RDX + n; RCX goes on where RBX ends, which is after 64 bits, or 32
+ * of a 32-bit guest. RSI: vector and delivery mode.
+ */
+s64 pv_send_ipi_any(const struct vcpu *v, u64 mask);
+/* The same for 64-bit code; the one whose length counts. */
+s64 pv_send_ipi(const struct vcpu *v);
 void pv_kick(struct vm *vm, u64 apic_id);
 /* Lets the vCPU go first that the caller waits for. True: give the CPU away. */
 bool pv_yield(struct vcpu *v, u64 apic_id);

@@ -39,8 +39,7 @@ int pv_eoi_accept(struct vcpu *v)
 	u8 *word;
 
 	/* isrv stays for a vector of the PIC. A level-triggered one's EOI is news to the IOAPIC. */
-	if (vector < 0 || l->isrv == before || v->pv.eoi_armed ||
-	    __atomic_load_n(&l->irr_words, __ATOMIC_RELAXED) != 0 ||
+	if (vector < 0 || l->isrv == before || v->pv.eoi_armed || vlapic_waits(l) ||
 	    (__atomic_load_n(&l->tmr[vector >> 5], __ATOMIC_RELAXED) & BIT32(vector & 31)) != 0)
 		return vector;
 	word = eoi_word(v);

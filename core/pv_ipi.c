@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "core/hypercall.h"
-#include "arch/x86/lapic.h"
-#include "arch/x86/percpu.h"
+#include "arch/x86/bits.h"
 #include "core/sched.h"
 #include "core/vm.h"
 
@@ -11,94 +10,59 @@
 #define ICR_SHORTHAND (BIT(18) | BIT(19))
 #define ICR_MODE(icr) ((u32)(icr) >> 8 & 7)
 
-/*
- * vcpu_hazard() for this path. A vCPU that is seen to run needs no lock: who lets
- * it go looks at its hazards after that, and they were set before.
- */
-static inline void interrupt(struct vcpu *v)
-{
-	__atomic_or_fetch(&v->hazards, HAZ_IRQ, __ATOMIC_SEQ_CST);
-	if (__atomic_load_n(&v->queued, __ATOMIC_RELAXED))
-		return;
-	if (!__atomic_load_n(&v->current, __ATOMIC_RELAXED))
-		sched_wake(v);
-	else if (v->cpu != cpu_number())
-		ipi_kick(v->cpu);
-}
-
 /* By the long way: NMIs, and vectors that raise an error. Returns how many took it. */
-static u64 send_slowly(struct vcpu *const *first, u64 set, u64 icr)
+static u64 send_slowly(const struct vm *vm, u64 set, u64 icr)
 {
 	u64 sent = 0;
 
 	for (; set != 0; set &= set - 1) {
-		struct vcpu *v = first[__builtin_ctzll(set)];
+		struct vcpu *v = vm->vcpu[lowest_bit(set)];
 
 		sent += vlapic_deliver(&v->lapic, ICR_MODE(icr), (u8)icr, false);
 	}
 	return sent;
 }
 
-/*
- * vcpu_hazard()'s second half, for vCPUs whose hazard is set. One that is seen to
- * run needs no lock: who lets it go looks at its hazards after that.
- */
-static void tell(struct vcpu *const *first, u64 set)
+/* A LAPIC was found in an unusual state: that one, which is counted already, and all behind it go the
+ * long way. */
+static __attribute__((noinline)) u64 send_rest(const struct vm *vm, u64 told, u64 rest, u32 vector,
+					       u64 sent)
 {
-	for (; set != 0; set &= set - 1) {
-		struct vcpu *v = first[__builtin_ctzll(set)];
-
-		if (!__atomic_load_n(&v->current, __ATOMIC_RELAXED))
-			sched_wake(v);
-		else if (v->cpu != cpu_number())
-			ipi_kick(v->cpu);
-	}
-}
-
-/* What the loop of send_fixed() left: LAPICs in an unusual state, vCPUs that wait for nothing. */
-static __attribute__((noinline)) u64 send_rest(struct vcpu *const *first, u64 odd, u64 idle,
-					       u64 sent, u64 icr)
-{
-	tell(first, idle);
-	for (; odd != 0; odd &= odd - 1)
-		sent -= 1 - send_slowly(first, odd & -odd, icr);
-	return sent;
-}
-
-/* The lowest member: __builtin_ctzll() is three instructions for the processors that we build for. */
-static inline u64 lowest(u64 set)
-{
-	u64 n;
-
-	__asm__("bsfq %1, %0" : "=r"(n) : "r"(set) : "cc");
-	return n;
+	if (told != 0)
+		(void)sched_wake_set(vm, told, 0);
+	return sent - 1 + send_slowly(vm, rest, vector);
 }
 
 /*
  * The sender pays for each vCPU of the set, so the length of this loop counts. It
- * calls nobody, for then no register needs to be saved.
+ * calls nobody, for then no register needs to be saved. It is vcpu_hazard() and
+ * the first half of sched_wake(); sched.c says why that needs no lock.
  */
-static inline u64 send_fixed(struct vcpu *const *first, u64 set, u64 icr)
+static inline u64 send_fixed(const struct vm *vm, u64 set, u32 vector)
 {
-	u64 odd = 0, idle = 0, sent = 0;
+	u64 tell = set, sent = 0, n = lowest_bit(set);
 
-	for (u64 rest = set; rest != 0; rest &= rest - 1) {
-		u64 n = lowest(rest);
-		struct vcpu *v = first[n];
-		int r = vlapic_request(&v->lapic, (u8)icr);
+	do {
+		struct vlapic *l = vm->platform.lapic[n];
+		struct vcpu *v = container_of(l, struct vcpu, lapic);
+		int r;
 
 		sent++;
+		r = vlapic_request(l, vector);
 		if (unlikely(r < 0))
-			odd |= BIT(n);
-		if (r <= 0) /* requested before: its first sender has done the rest */
-			continue;
-		__atomic_or_fetch(&v->hazards, HAZ_IRQ, __ATOMIC_SEQ_CST);
-		if (__atomic_load_n(&v->queued, __ATOMIC_RELAXED))
-			continue;
-		__asm__ volatile(""); /* a jump that is not taken, not a conditional move that is */
-		idle |= BIT(n);
-	}
-	return likely((odd | idle) == 0) ? sent : send_rest(first, odd, idle, sent, icr);
+			return send_rest(vm, tell & ~set, set, vector, sent);
+		set = without_bit(set, n);
+		if (likely(r != 0)) { /* else requested before: its first sender has done the rest */
+			__atomic_or_fetch(&v->hazards, HAZ_IRQ, __ATOMIC_SEQ_CST);
+			if (v->place != VCPU_WAITS)
+				continue;
+		}
+		tell = without_bit(tell, n);
+	} while (next_bit(set, &n));
+	if (tell != 0)
+		return sched_wake_set(vm, tell, sent);
+	__asm__ volatile(""); /* or the answer is moved before the jump */
+	return sent;
 }
 
 static u64 send_half(const struct vm *vm, u64 set, u64 first, u64 icr)
@@ -106,31 +70,41 @@ static u64 send_half(const struct vm *vm, u64 set, u64 first, u64 icr)
 	/* Checked before anything is added to it: nothing overflows. */
 	if (first >= vm->vcpus)
 		return 0;
-	set &= vm->pv.present >> first;
-	return (icr & 0x700) == 0 && (u8)icr >= 16 ? send_fixed(&vm->vcpu[first], set, icr) :
-						     send_slowly(&vm->vcpu[first], set, icr);
+	set = set << first & vm->pv.ipi_set;
+	if (set == 0)
+		return 0;
+	return (icr & 0x700) == 0 && (u8)icr >= 16 ? send_fixed(vm, set, (u8)icr) :
+						     send_slowly(vm, set, icr);
 }
 
 /* Fixed interrupts and NMIs only: the others are not for sets of CPUs (SDM vol. 3A, 11.6.1). */
-static __attribute__((noinline)) s64 send_any(const struct vm *vm, u64 low, u64 high, u64 min,
-					       u64 icr, u32 cluster)
+s64 pv_send_ipi_any(const struct vcpu *v, u64 mask)
 {
-	u64 sent;
+	const struct vm *vm = v->vm;
+	u64 min = v->gpr[GPR_RDX] & mask, icr = v->gpr[GPR_RSI] & mask, sent;
 
+	if (vm->pv.ipi_set == 0)
+		return -KVM_ENOSYS;
 	if ((icr & (ICR_LOGICAL | ICR_SHORTHAND | 0x300)) != 0)
 		return -KVM_EINVAL;
-	sent = send_half(vm, low, min, icr);
+	sent = send_half(vm, v->gpr[GPR_RBX] & mask, min, icr);
 	if (min < vm->vcpus)
-		sent += send_half(vm, high, min + cluster, icr);
+		sent += send_half(vm, v->gpr[GPR_RCX] & mask, min + (mask == ~0UL ? 64 : 32), icr);
 	return (s64)sent;
 }
 
-s64 pv_send_ipi(const struct vm *vm, u64 low, u64 high, u64 min, u64 icr, u32 cluster)
+s64 pv_send_ipi(const struct vcpu *v)
 {
-	if (unlikely((icr & (ICR_LOGICAL | ICR_SHORTHAND | 0x700)) != 0 || (u8)icr < 16 ||
-		     high != 0 || min >= VCPU_MAX))
-		return send_any(vm, low, high, min, icr, cluster);
-	return (s64)send_fixed(&vm->vcpu[min], low & vm->pv.present >> min, icr);
+	const struct vm *vm = v->vm;
+	u64 set = v->gpr[GPR_RBX], min = v->gpr[GPR_RDX], icr = v->gpr[GPR_RSI];
+
+	if (unlikely((v->gpr[GPR_RCX] | (icr & (ICR_LOGICAL | ICR_SHORTHAND | 0x700))) != 0 ||
+		     (u8)icr < 16 || min >= VCPU_MAX))
+		return pv_send_ipi_any(v, ~0UL);
+	set = set << min & vm->pv.ipi_set;
+	if (unlikely(set == 0))
+		return __atomic_load_n(&vm->pv.ipi_set, __ATOMIC_RELAXED) != 0 ? 0 : -KVM_ENOSYS;
+	return (s64)send_fixed(vm, set, (u8)icr);
 }
 
 void pv_kick(struct vm *vm, u64 apic_id)

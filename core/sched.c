@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "core/sched.h"
+#include "arch/x86/bits.h"
 #include "arch/x86/cpu.h"
 #include "arch/x86/lapic.h"
 #include "arch/x86/percpu.h"
@@ -15,27 +16,50 @@
 #include "drivers/console.h"
 
 /*
- * A vCPU is in exactly one of four places: nowhere (it has nothing to do), in
- * the queue of its home CPU, current there, or removed (VCPU_OFF). Who gives it
- * something to do first sets the hazard, then calls sched_wake(). The CPU that
- * lets go of its current vCPU looks at the hazards again under the queue's
- * lock: no wake-up is lost.
+ * A vCPU is in one of three places: away (it has nothing to do, or is removed:
+ * VCPU_OFF), in the queue of its home CPU, or current there. Only that CPU moves
+ * it, under the queue's lock; but sched_remove() takes it out of the queue.
+ *
+ * Whoever gives a vCPU something to do first sets the hazard by an atomic
+ * operation, a full barrier, and then looks where it is:
+ * - It waits: who takes it looks at its hazards after that.
+ * - It is current: so does who lets it go, under the lock. On another CPU it is
+ *   kicked out of guest mode.
+ * - It is away: its bit is set in woken[], then the VM's in woken_vms (full
+ *   barriers, too). No lock, and no work in the queue: its CPU does that when it
+ *   next looks, in drain(). drain() takes the bits in the opposite order, each
+ *   word by an exchange, so that a bit is seen by this drain or leaves its VM's
+ *   bit for the next. It queues whoever is still away and has something to do;
+ *   what a bit stands for was there before the bit.
+ *
+ * The CPU looks when it lets go, when it takes the next, and last before HLT. So
+ * nothing is lost if it looks in time, which is what slice_end says: SLICE_IDLE
+ * and SLICE_NONE are stored, then (barrier) woken_vms is looked at; a waker sets
+ * woken_vms, then looks at slice_end. One of the two sees the other's store: a
+ * CPU that halts, or runs a vCPU without a slice, is kicked, or it sees the bit.
+ * Any other value ends the current vCPU's time, and then the CPU looks.
  */
+#define SLICE_NONE 0U /* the current vCPU has the CPU for itself */
+#define SLICE_IDLE 1U /* no vCPU is current: the CPU is in, or about to be in, HLT */
+
 struct run_queue {
-	spinlock_t lock;
+	u64 woken[VM_MAX]; /* vCPUs of VM n, by their numbers; atomic, as is the next */
+	u64 woken_vms;     /* bit n: look at woken[n] */
+	spinlock_t lock __aligned(64);
+	u32 dest;       /* lapic_dest() of its CPU */
 	struct vcpu *head, *tail;
 	struct vcpu *current;
 	u32 waiting;    /* length of the queue */
 	u32 homed;
-	bool idle;      /* in, or about to be in, HLT */
 	bool notified;  /* CPU 0: console or power event */
 	bool boosted;   /* the next vCPU goes on with the slice of the one before */
-	u64 slice_end;  /* TSC; 0: no slice runs */
+	u64 slice_end;  /* TSC, or SLICE_* */
 	u64 guest_tsc, idle_tsc;
 } __aligned(64);
+_Static_assert(VM_MAX <= 64 && VCPU_MAX <= 64, "woken has too few bits");
 
 static struct run_queue queues[CPU_MAX];
-static spinlock_t place_lock;
+static PERCPU struct run_queue *own; /* this CPU's, from its loop on */
 
 static inline struct run_queue *own_queue(void)
 {
@@ -50,10 +74,8 @@ static void push_tail(struct run_queue *q, struct vcpu *v)
 	else
 		q->head = v;
 	q->tail = v;
-	v->queued = true;
-	v->pv.wait_start = rdtsc();
-	/* Before the look at slice_end: see slice_deadline(). */
-	__atomic_store_n(&q->waiting, q->waiting + 1, __ATOMIC_SEQ_CST);
+	v->place = VCPU_WAITS;
+	q->waiting++;
 }
 
 static struct vcpu *pop_head(struct run_queue *q)
@@ -65,7 +87,6 @@ static struct vcpu *pop_head(struct run_queue *q)
 	q->head = v->next;
 	if (q->head == NULL)
 		q->tail = NULL;
-	v->queued = false;
 	q->waiting--;
 	return v;
 }
@@ -82,41 +103,87 @@ static void unlink_queued(struct run_queue *q, struct vcpu *v)
 	*p = v->next;
 	if (q->tail == v)
 		q->tail = last;
-	v->queued = false;
+	v->place = VCPU_AWAY;
 	q->waiting--;
 }
 
-/* The queue's CPU must look at its queue: out of HLT, or start a slice for the running vCPU. */
-static void poke(u32 cpu)
+/*
+ * A sender of interrupts pays for each vCPU here, too: no call, and one step for
+ * all that live on one CPU. The wait of each begins now, whenever its CPU looks.
+ */
+u64 sched_wake_set(const struct vm *vm, u64 set, u64 answer)
 {
-	if (cpu != cpu_number())
-		ipi_send(cpu, VECTOR_KICK);
+	u64 now = rdtsc(), away = set, n = lowest_bit(set);
+
+	do {
+		struct vcpu *v = vm->vcpu[n];
+
+		set &= set - 1;
+		if (unlikely(v->place == VCPU_CURRENT)) {
+			away = without_bit(away, n);
+			if (v->queue != own)
+				ipi_kick(v->queue->dest);
+		} else {
+			v->pv.wait_start = now;
+		}
+	} while (next_bit(set, &n));
+	while (next_bit(away, &n)) {
+		struct run_queue *q = vm->vcpu[n]->queue;
+		u64 here = away & vm->vcpu[n]->mates, id = vm->id;
+
+		away ^= here;
+		__asm__("" : "+r"(id)); /* one register for it, not two that live longer */
+		__atomic_or_fetch(&q->woken[id], here, __ATOMIC_SEQ_CST);
+		(void)bits_set(q->woken_vms, id);
+		if (q != own) {
+			if (__atomic_load_n(&q->slice_end, __ATOMIC_SEQ_CST) <= SLICE_IDLE)
+				ipi_kick(q->dest);
+		} else if (q->slice_end == SLICE_NONE) {
+			q->slice_end = timer_slice(now);
+		}
+	}
+	return answer;
 }
 
-/*
- * The answer for a vCPU that already waits needs no lock: whoever takes it from
- * the queue looks at its hazards after that, and the caller set them before.
- */
 void sched_wake(struct vcpu *v)
 {
-	struct run_queue *q = &queues[v->cpu];
-	bool kick = false;
 	u64 flags;
 
-	if (__atomic_load_n(&v->queued, __ATOMIC_SEQ_CST))
+	if (v->place == VCPU_WAITS)
 		return;
-	flags = spin_lock_irqsave(&q->lock);
-	if (v->current) {
-		kick = true;
-	} else if (!v->queued && v->state != VCPU_OFF) {
-		push_tail(q, v);
-		kick = q->idle || __atomic_load_n(&q->slice_end, __ATOMIC_SEQ_CST) == 0;
-		if (v->cpu == cpu_number() && q->current != NULL && q->slice_end == 0)
-			timer_update();
+	flags = irq_save();
+	(void)sched_wake_set(v->vm, BIT(v->id), 0);
+	irq_restore(flags);
+}
+
+/* Has v something to do, seen from outside its loop? */
+static bool wants_cpu(struct vcpu *v)
+{
+	u32 haz = __atomic_load_n(&v->hazards, __ATOMIC_SEQ_CST);
+
+	if (v->state == VCPU_OFF || v->vm->power != VM_POWER_NONE)
+		return false;
+	if ((haz & (HAZ_INIT | HAZ_SIPI)) != 0)
+		return true;
+	return v->state != VCPU_WAIT_SIPI && (!v->halted || vcpu_wakes(v));
+}
+
+/* Those that have been woken join the queue. With its lock. A bit that is set: its VM exists. */
+static void drain(struct run_queue *q)
+{
+	u64 vms = q->woken_vms != 0 ? __atomic_exchange_n(&q->woken_vms, 0, __ATOMIC_SEQ_CST) : 0;
+
+	for (; vms != 0; vms &= vms - 1) {
+		u32 id = (u32)lowest_bit(vms);
+		u64 set = __atomic_exchange_n(&q->woken[id], 0, __ATOMIC_SEQ_CST);
+
+		for (; set != 0; set &= set - 1) {
+			struct vcpu *v = vm_get(id)->vcpu[lowest_bit(set)];
+
+			if (v->place == VCPU_AWAY && wants_cpu(v))
+				push_tail(q, v);
+		}
 	}
-	spin_unlock_irqrestore(&q->lock, flags);
-	if (kick)
-		poke(v->cpu);
 }
 
 /*
@@ -127,15 +194,16 @@ bool sched_boost(struct vcpu *v)
 {
 	struct run_queue *q = own_queue();
 	u64 flags = spin_lock_irqsave(&q->lock);
-	bool here = v->queued && v->cpu == cpu_number() && q->slice_end != 0 &&
-		    rdtsc() < q->slice_end;
+	bool here;
 
+	drain(q);
+	here = v->queue == q && v->place == VCPU_WAITS && rdtsc() < q->slice_end;
 	q->boosted = here;
 	if (here && q->head != v) {
 		unlink_queued(q, v);
 		v->next = q->head;
 		q->head = v;
-		v->queued = true;
+		v->place = VCPU_WAITS;
 		q->waiting++;
 	}
 	spin_unlock_irqrestore(&q->lock, flags);
@@ -148,10 +216,10 @@ void sched_remove(struct vcpu *v)
 
 	for (;;) {
 		u64 flags = spin_lock_irqsave(&q->lock);
-		bool current = v->current;
+		bool current = v->place == VCPU_CURRENT;
 
 		v->state = VCPU_OFF;
-		if (v->queued)
+		if (v->place == VCPU_WAITS)
 			unlink_queued(q, v);
 		spin_unlock_irqrestore(&q->lock, flags);
 		if (!current)
@@ -173,7 +241,6 @@ static bool in_set(const struct cpu_set *set, u32 cpu)
 
 void sched_place(struct vcpu *v, const struct cpu_set *affinity)
 {
-	u64 flags = spin_lock_irqsave(&place_lock);
 	u32 best = CPU_MAX;
 
 	for (u32 i = 0; i < cpu_count; i++) {
@@ -182,29 +249,37 @@ void sched_place(struct vcpu *v, const struct cpu_set *affinity)
 			best = i;
 	}
 	v->cpu = best == CPU_MAX ? 0 : best;
-	queues[v->cpu].homed++;
-	spin_unlock_irqrestore(&place_lock, flags);
+	v->queue = &queues[v->cpu];
+	v->queue->dest = lapic_dest(v->cpu);
+	v->queue->homed++;
+	for (u32 i = 0; i <= v->id; i++)
+		if (v->vm->vcpu[i]->cpu == v->cpu) {
+			v->vm->vcpu[i]->mates |= BIT(v->id);
+			v->mates |= BIT(i);
+		}
 	if (best == CPU_MAX)
 		log_warn("vm %s: vcpu %u: no CPU of its affinity exists; it runs on CPU 0",
 			 v->vm->name, v->id);
 }
 
+/* After this no drain() looks for v, nor, when the last of them has gone, for its VM. */
 void sched_unplace(struct vcpu *v)
 {
-	u64 flags = spin_lock_irqsave(&place_lock);
+	u64 flags = spin_lock_irqsave(&v->queue->lock);
 
-	queues[v->cpu].homed--;
-	spin_unlock_irqrestore(&place_lock, flags);
+	v->queue->homed--;
+	__atomic_and_fetch(&v->queue->woken[v->vm->id], ~BIT(v->id), __ATOMIC_SEQ_CST);
+	spin_unlock_irqrestore(&v->queue->lock, flags);
 }
 
 static bool others_wait(const struct run_queue *q)
 {
-	return __atomic_load_n(&q->waiting, __ATOMIC_SEQ_CST) != 0;
+	return q->waiting != 0 || q->woken_vms != 0;
 }
 
 bool sched_others_wait(const struct vcpu *v)
 {
-	return others_wait(&queues[v->cpu]);
+	return others_wait(v->queue);
 }
 
 void sched_notify_cpu0(void)
@@ -217,7 +292,8 @@ void sched_notify_cpu0(void)
 	/* current may have been let go meanwhile: then a spurious hazard is all that happens. */
 	if (cpu_number() == 0 && current != NULL)
 		__atomic_or_fetch(&current->hazards, HAZ_RESCHED, __ATOMIC_RELEASE);
-	poke(0);
+	if (cpu_number() != 0)
+		ipi_send(0, VECTOR_KICK);
 }
 
 void sched_stats(u32 cpu, struct sched_stats *s)
@@ -253,14 +329,14 @@ static u64 slice_deadline(struct run_queue *q)
 	if (q->current == NULL)
 		return 0;
 	if (!others_wait(q) && !noticed) {
-		if (q->slice_end == 0)
+		if (q->slice_end == SLICE_NONE)
 			return 0;
 		/* Ended before the look that counts: who comes after it sees that and kicks. */
-		__atomic_store_n(&q->slice_end, 0, __ATOMIC_SEQ_CST);
+		__atomic_store_n(&q->slice_end, SLICE_NONE, __ATOMIC_SEQ_CST);
 		if (!others_wait(q))
 			return 0;
 	}
-	if (q->slice_end == 0)
+	if (q->slice_end == SLICE_NONE)
 		q->slice_end = rdtsc() + (noticed ? SCHED_NOTIFIED_US : SCHED_SLICE_US) * tsc_khz / 1000;
 	return q->slice_end;
 }
@@ -298,9 +374,11 @@ void timer_update(void)
 {
 	u64 next = earlier(timer_next(), earlier(slice_deadline(own_queue()), console_deadline()));
 
+	if (next == 0)
+		next = TIMER_NEVER;
 	if (next == this_cpu()->timer_deadline)
 		return;
-	if (next == 0)
+	if (next == TIMER_NEVER)
 		timer_disarm();
 	else
 		timer_arm(next);
@@ -310,10 +388,10 @@ static void check_slice(struct run_queue *q)
 {
 	struct vcpu *v = q->current;
 
-	if (v == NULL || q->slice_end == 0 || rdtsc() < q->slice_end)
+	if (v == NULL || q->slice_end == SLICE_NONE || rdtsc() < q->slice_end)
 		return;
-	q->slice_end = 0;
-	if (q->waiting != 0 || notified(q))
+	__atomic_store_n(&q->slice_end, SLICE_NONE, __ATOMIC_SEQ_CST);
+	if (others_wait(q) || notified(q))
 		__atomic_or_fetch(&v->hazards, HAZ_RESCHED, __ATOMIC_RELEASE);
 }
 
@@ -345,16 +423,18 @@ void console_input_ready(void)
 static struct vcpu *take_next(struct run_queue *q)
 {
 	u64 flags = spin_lock_irqsave(&q->lock);
-	struct vcpu *v = pop_head(q);
+	struct vcpu *v;
 
+	drain(q);
+	v = pop_head(q);
 	if (v != NULL) {
-		v->current = true;
+		v->place = VCPU_CURRENT;
 		v->pv.waited += rdtsc() - v->pv.wait_start;
 	}
-	__atomic_store_n(&q->current, v, __ATOMIC_SEQ_CST);
-	if (!q->boosted)
-		q->slice_end = 0;
+	if (v == NULL || !q->boosted)
+		q->slice_end = v == NULL ? SLICE_IDLE : SLICE_NONE;
 	q->boosted = false;
+	__atomic_store_n(&q->current, v, __ATOMIC_SEQ_CST); /* the barrier before who looks next */
 	spin_unlock_irqrestore(&q->lock, flags);
 	return v;
 }
@@ -376,26 +456,14 @@ static bool ready(struct vcpu *v)
 	return true;
 }
 
-/* Has v something to do, seen from outside its loop? */
-static bool wants_cpu(struct vcpu *v)
-{
-	u32 haz = __atomic_load_n(&v->hazards, __ATOMIC_SEQ_CST);
-
-	if (v->state == VCPU_OFF || v->vm->power != VM_POWER_NONE)
-		return false;
-	if ((haz & (HAZ_INIT | HAZ_SIPI)) != 0)
-		return true;
-	if (v->state == VCPU_WAIT_SIPI)
-		return false;
-	return !v->halted || vcpu_wakes(v);
-}
-
 static void let_go(struct run_queue *q, struct vcpu *v)
 {
 	u64 flags = spin_lock_irqsave(&q->lock);
 
-	v->current = false;
+	drain(q); /* they have waited longer than v */
+	v->place = VCPU_AWAY;
 	__atomic_store_n(&q->current, NULL, __ATOMIC_SEQ_CST);
+	v->pv.wait_start = rdtsc();
 	if (wants_cpu(v))
 		push_tail(q, v);
 	spin_unlock_irqrestore(&q->lock, flags);
@@ -429,20 +497,17 @@ static void idle(struct run_queue *q)
 	u64 start = rdtsc();
 
 	cli();
-	__atomic_store_n(&q->idle, true, __ATOMIC_SEQ_CST);
 	timer_update();
-	if (__atomic_load_n(&q->head, __ATOMIC_SEQ_CST) == NULL &&
-	    !__atomic_load_n(&q->notified, __ATOMIC_SEQ_CST))
+	if (!others_wait(q) && !notified(q))
 		sti_hlt();
 	else
 		sti();
-	q->idle = false;
 	q->idle_tsc += rdtsc() - start;
 }
 
 void sched_loop(void)
 {
-	struct run_queue *q = own_queue();
+	struct run_queue *q = own = own_queue();
 
 	for (;;) {
 		struct vcpu *v;

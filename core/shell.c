@@ -166,6 +166,13 @@ static void keep(void)
 	str_copy(shell.history[shell.count++ % HISTORY], shell.line, SHELL_LINE);
 }
 
+void shell_forget(void)
+{
+	memset(shell.line, 0, SHELL_LINE);
+	if (shell.count)
+		memset(shell.history[--shell.count % HISTORY], 0, SHELL_LINE);
+}
+
 static void enter(void)
 {
 	shell.line[shell.len] = '\0';

@@ -28,6 +28,8 @@ ASSERT_SIZE(struct shell_command, 32);
 
 /* One byte of input. */
 void shell_input(u8 ch);
+/* For a command that was given what nobody may find later: out of line and history. */
+void shell_forget(void);
 /* Prints the prompt and what has been typed so far. */
 void shell_prompt(void);
 /* Runs one command line; it is cut up in place. 0 or negative errno; -ENOENT: no such command. */

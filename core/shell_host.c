@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "arch/x86/cpu.h"
+#include "arch/x86/paging.h"
 #include "arch/x86/percpu.h"
 #include "arch/x86/tsc.h"
 #include "core/errno.h"
@@ -37,7 +38,7 @@ static void cpu_vcpus(u32 cpu)
 		for (u32 j = 0; vm && j < vm->vcpus; j++)
 			if (vm->vcpu[j]->cpu == cpu)
 				log_printf(" %s/%u%s", vm->name, j,
-					   vm->vcpu[j]->current ? "*" : "");
+					   vm->vcpu[j]->place == VCPU_CURRENT ? "*" : "");
 	}
 }
 
@@ -69,6 +70,8 @@ static int mem_command(int argc, char **argv)
 	log_printf("total %8lu MiB %10lu frames\nfree  %8lu MiB %10lu frames\n",
 		   (unsigned long)(total >> 8), (unsigned long)total, (unsigned long)(free >> 8),
 		   (unsigned long)free);
+	if (host_c_bit != 0)
+		log_printf("encrypted with the host's key\n");
 	for (u32 i = 0; i < VM_MAX; i++) {
 		const struct vm *vm = vm_get(i);
 
@@ -129,9 +132,9 @@ static void show_host(const struct host_config *h)
 		else
 			log_printf("console = 0x%x,%u\n", h->console[i].port, h->console[i].baud);
 	}
-	log_printf("log = %s\nescape = ctrl-%c\nmitigations = %s\n",
+	log_printf("log = %s\nescape = ctrl-%c\nmitigations = %s\nmemory-encryption = %s\n",
 		   h->log_level < 4 ? level_name[h->log_level] : "?", h->escape + '@',
-		   h->mitigations ? "yes" : "no");
+		   h->mitigations ? "yes" : "no", h->memory_encryption ? "yes" : "no");
 	if (h->attach[0])
 		log_printf("attach = %s\n", h->attach);
 }

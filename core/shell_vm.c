@@ -17,7 +17,7 @@
 
 static const char *vm_state_name(u32 state)
 {
-	static const char *const name[] = { "off", "running", "crashed" };
+	static const char *const name[] = { "off", "running", "crashed", "waiting" };
 
 	return state < ARRAY_SIZE(name) ? name[state] : "?";
 }
@@ -231,10 +231,15 @@ static void stats_kinds(const u64 exits[VEXIT_KINDS], const u64 cycles[VEXIT_KIN
 
 static void stats_vcpu(const struct vcpu *v)
 {
+	const struct vcpu_switches *s = &v->switches;
+
 	log_printf("  vCPU %u: %s, on CPU %u, ran %lu ms, %lu exits\n", v->id,
 		   vcpu_state_name(v), v->cpu,
 		   (unsigned long)(tsc_to_ns(v->run_tsc) / 1000000),
 		   (unsigned long)total(v->exits));
+	log_printf("  vCPU %u: entered %lu times, loaded %lu, XSETBV %lu, TSC_AUX %lu, IBPB %lu\n",
+		   v->id, (unsigned long)s->entries, (unsigned long)s->loads,
+		   (unsigned long)s->xcr0, (unsigned long)s->tsc_aux, (unsigned long)s->barriers);
 }
 
 /* All vCPUs' exits added up. */
@@ -294,6 +299,7 @@ static void counters_clear(void *arg)
 
 	memset(v->exits, 0, sizeof(v->exits));
 	memset(v->cycles, 0, sizeof(v->cycles));
+	memset(&v->switches, 0, sizeof(v->switches));
 }
 
 /* Counts start again, so that cycles and exits are of the same time. */
@@ -452,6 +458,7 @@ static const struct {
 	{ "nmi", vm_nmi_command },
 	{ "regs", vm_regs_command },
 	{ "peek", vm_peek_command },
+	{ "secret", es_secret_command },
 };
 
 static int vm_command(int argc, char **argv)
@@ -466,5 +473,6 @@ static int vm_command(int argc, char **argv)
 SHELL_COMMAND(vm, vm_command,
 	      "list | start|stop|reset|destroy|button NAME | console NAME [1|2]\n"
 	      "                  stats [NAME] | timing on|off | nmi NAME [VCPU]\n"
-	      "                  regs NAME [VCPU] | peek NAME ADDRESS [LENGTH]",
+	      "                  regs NAME [VCPU] | peek NAME ADDRESS [LENGTH]\n"
+	      "                  secret NAME HEADER [PAYLOAD] | + PAYLOAD | none",
 	      "virtual machines");

@@ -3,7 +3,6 @@
 #include "core/config.h"
 #include "core/console.h"
 #include "core/errno.h"
-#include "core/heap.h"
 #include "core/host.h"
 #include "core/log.h"
 #include "core/main.h"
@@ -27,17 +26,14 @@ const struct vm_config *config_find(const char *name)
 	return NULL;
 }
 
-static void read_config(const struct boot_info *bi)
+void config_read(const struct boot_info *bi)
 {
+	static struct vm_config vms[VM_MAX];
 	const struct boot_module *m = boot_module_find(bi, CONFIG_FILE);
 
-	config.vm = heap_alloc(VM_MAX * sizeof(*config.vm));
-	if (config.vm == NULL) {
-		log_err("%s: no memory to read it", CONFIG_FILE);
-		return;
-	}
+	config.vm = vms;
 	config_defaults(&config);
-	if (m == NULL || m->error != 0) {
+	if (m == NULL || m->error != 0 || m->base + m->size > GIB(4)) {
 		log_warn("%s: not found beside the loader: no VM is defined; the shell works",
 			 CONFIG_FILE);
 		return;
@@ -63,7 +59,6 @@ static void create_vms(void)
 
 void core_start(const struct boot_info *bi)
 {
-	read_config(bi);
 	log_level = config.host.log_level;
 	console_setup(bi, config.host.console, config.host.consoles);
 	host_clock_init();

@@ -63,7 +63,7 @@ void vcpu_hazard(struct vcpu *v, u32 bits)
 {
 	__atomic_or_fetch(&v->hazards, bits, __ATOMIC_SEQ_CST);
 	/* In its own loop the bits are looked at before the next entry. */
-	if (v->current && v->cpu == cpu_number())
+	if (v->place == VCPU_CURRENT && v->cpu == cpu_number())
 		return;
 	sched_wake(v);
 }
@@ -112,13 +112,12 @@ void vcpu_startup_events(struct vcpu *v)
 {
 	u32 haz = __atomic_fetch_and(&v->hazards, ~(HAZ_INIT | HAZ_SIPI), __ATOMIC_ACQ_REL);
 
-	if (v->es != NULL) {
-		es_startup_events(v, haz);
-		return;
-	}
-	if ((haz & HAZ_INIT) != 0)
+	/* The boot processor of an SEV-ES guest goes on: nobody can give it the state of reset. */
+	if ((haz & HAZ_INIT) != 0 && (v->es == NULL || v->id != 0))
 		take_init(v);
-	if ((haz & HAZ_SIPI) != 0)
+	if ((haz & HAZ_SIPI) != 0 && v->es != NULL)
+		es_take_sipi(v);
+	else if ((haz & HAZ_SIPI) != 0)
 		take_sipi(v);
 }
 

@@ -102,7 +102,7 @@ static int map_range(struct vm *vm, gpa_t gpa, u32 first, u64 skip, u64 size)
 			i++;
 		}
 		run = MIN(run, size);
-		err = pt_map(&vm->npt, gpa, c[first] + skip, run, PT_RWX | PT_USER);
+		err = pt_map(&vm->npt, gpa, c[first] + skip, run, PT_RWX | PT_USER | PT_ENCRYPTED);
 		if (err < 0)
 			return err;
 		gpa += run;
@@ -219,7 +219,7 @@ int vm_create(const struct vm_config *cfg, struct vm **out)
 	vm->vcpus = cfg->cpus;
 	vm->tsc_base = rdtsc();
 	vm->pv.features = cfg->pv;
-	vm->pv.present = ~0UL >> (64 - cfg->cpus);
+	vm->pv.ipi_set = (cfg->pv & PV_IPI) != 0 ? ~0UL >> (64 - cfg->cpus) : 0;
 	vms[slot] = vm;
 	err = build(vm);
 	if (err < 0)
@@ -272,7 +272,7 @@ int vm_map_rom(struct vm *vm, gpa_t gpa, u64 size, u8 **image)
 	vm->ram.rom_order = order;
 	vm->ram.rom_gpa = gpa;
 	vm->ram.rom_size = size;
-	err = pt_map(&vm->npt, gpa, vm->ram.rom, size, PT_RX | PT_USER);
+	err = pt_map(&vm->npt, gpa, vm->ram.rom, size, PT_RX | PT_USER | PT_ENCRYPTED);
 	if (err < 0) {
 		free_pages(vm->ram.rom, order);
 		vm->ram.rom = 0;
@@ -318,17 +318,8 @@ static int load(struct vm *vm)
 	return err < 0 ? err : vcpu_set_entry(vm->vcpu[0], &entry);
 }
 
-int vm_start(struct vm *vm)
+void vm_run(struct vm *vm)
 {
-	int err;
-
-	if (vm->state == VM_RUNNING)
-		return -EBUSY;
-	err = load(vm);
-	if (err < 0) {
-		log_err("vm %s: not started", vm->name);
-		return err;
-	}
 	vm->why[0] = '\0';
 	__atomic_store_n(&vm->power, VM_POWER_NONE, __ATOMIC_RELEASE);
 	vm->state = VM_RUNNING;
@@ -337,12 +328,28 @@ int vm_start(struct vm *vm)
 		vm->vcpu[i]->state = i == 0 ? VCPU_ON : VCPU_WAIT_SIPI;
 	log_info("vm %s: started, %u vCPUs, %lu MiB", vm->name, vm->vcpus, vm->config->memory >> 20);
 	sched_wake(vm->vcpu[0]);
-	return 0;
+}
+
+static bool is_on(const struct vm *vm)
+{
+	return vm->state == VM_RUNNING || vm->state == VM_WAITING;
+}
+
+int vm_start(struct vm *vm)
+{
+	int err = is_on(vm) ? -EBUSY : load(vm);
+
+	if (err < 0)
+		log_err("vm %s: not started%s", vm->name,
+			err == -EBUSY ? ": it is on; vm reset starts it anew" : "");
+	else if (vm->state != VM_WAITING)
+		vm_run(vm);
+	return err;
 }
 
 int vm_stop(struct vm *vm)
 {
-	if (vm->state != VM_RUNNING)
+	if (!is_on(vm))
 		return -EINVAL;
 	for (u32 i = 0; i < vm->vcpus; i++)
 		sched_remove(vm->vcpu[i]);
@@ -355,8 +362,7 @@ int vm_stop(struct vm *vm)
 
 int vm_reset(struct vm *vm)
 {
-	if (vm->state == VM_RUNNING)
-		(void)vm_stop(vm);
+	(void)vm_stop(vm);
 	vm->resets++;
 	return vm_start(vm);
 }

@@ -39,12 +39,29 @@
 
 struct es_vcpu;
 struct es_vm;
+struct run_queue;
 
 enum vcpu_state {
 	VCPU_OFF,       /* VM not started, or stopped */
 	VCPU_WAIT_SIPI, /* application processor before its start-up IPI */
 	VCPU_ON         /* runs, waits for a CPU, or halts */
 };
+
+/* What is costly in a CPU beside the exits themselves, and never done for one of them alone. */
+struct vcpu_switches {
+	u64 entries;  /* into the backend's loop, each with a way out: VMLOAD and VMSAVE on SVM */
+	u64 loads;    /* of x87, vector and debug registers, another vCPU's before them */
+	u64 xcr0;     /* XSETBV */
+	u64 tsc_aux;  /* WRMSR of TSC_AUX */
+	u64 barriers; /* WRMSR of PRED_CMD */
+};
+
+/*
+ * Where a vCPU is; for the scheduler, but senders of interrupts look at it, too.
+ * Away: it has nothing to do, or its CPU has not looked since it was woken. Waits:
+ * in its CPU's queue. Current: taken from there, being run or about to be.
+ */
+enum vcpu_place { VCPU_AWAY, VCPU_WAITS, VCPU_CURRENT };
 
 struct vcpu {
 	/* Guest registers while not in guest mode; GPR_RSP lives in the backend. Offset 0: the
@@ -66,14 +83,16 @@ struct vcpu {
 
 	u64 exits[VEXIT_KINDS];  /* count per kind */
 	u64 cycles[VEXIT_KINDS]; /* host cycles per kind, while tracing or `vm stats` timing is on */
+	struct vcpu_switches switches;
 
 	struct cpuid_table cpuid;
 
 	/* Scheduler's; protected by the run queue's lock. */
-	u32 cpu;              /* home CPU */
+	u32 cpu;              /* home CPU; constant after creation, like the next two */
+	struct run_queue *queue; /* of the home CPU */
+	u64 mates;            /* bit n: vCPU n of this VM has the same home; itself, too */
 	u32 state;            /* enum vcpu_state */
-	bool queued;
-	bool current;         /* taken from the queue: being run, or about to be */
+	u8 place;             /* enum vcpu_place; read at any time */
 	struct vcpu *next;
 	u64 run_tsc;          /* TSC ticks spent in run() */
 	bool halted;          /* in HLT until vcpu_wakes(); own CPU */
@@ -89,7 +108,8 @@ struct vcpu {
 	struct es_vcpu *es; /* of an SEV-ES guest, else NULL: sev/es.h */
 };
 
-enum vm_state { VM_OFF, VM_RUNNING, VM_CRASHED };
+/* VM_WAITING: an SEV-ES guest that is measured and waits for its owner's secret. */
+enum vm_state { VM_OFF, VM_RUNNING, VM_CRASHED, VM_WAITING };
 
 /* A power event that waits for CPU 0; no vCPU of the VM is entered meanwhile. */
 #define VM_POWER_NONE 0U
@@ -146,11 +166,9 @@ struct vm {
 u32 vcpu_dispatch(struct vcpu *v);
 /* What it calls for the most frequent kinds, for a backend that knows the kind. Only while
  * trace_flags is 0: nothing is measured here. */
-u32 dispatch_rdmsr(struct vcpu *v);
-u32 dispatch_wrmsr(struct vcpu *v);
 u32 dispatch_io(struct vcpu *v);
-u32 dispatch_mmio(struct vcpu *v);
-u32 dispatch_hlt(struct vcpu *v);
+/* HLT with the TPR known, and RFLAGS.IF. True: leave the loop; false: it is over already. */
+bool vcpu_halt(struct vcpu *v, bool interruptible);
 
 /*
  * Called by the backend's loop before entry when v->hazards has a HAZ_LEAVE
@@ -195,7 +213,7 @@ void vcpu_inject_pf(struct vcpu *v, gva_t address, u32 error);
 static inline int vcpu_irq_pending(struct vcpu *v)
 {
 	/* What the guest may end silently is still in service here: that matters now. */
-	if (unlikely(v->pv.eoi_armed) && __atomic_load_n(&v->lapic.irr_words, __ATOMIC_RELAXED) != 0)
+	if (unlikely(v->pv.eoi_armed) && vlapic_waits(&v->lapic))
 		pv_eoi_settle(v);
 	return vlapic_pending(&v->lapic);
 }
@@ -216,6 +234,7 @@ static inline struct vdev_host *vm_host(struct vm *vm) { return (struct vdev_hos
 /* Management: from the shell and start-up, CPU 0, interrupts on. 0 or negative errno, logged. */
 int vm_create(const struct vm_config *cfg, struct vm **out);
 int vm_start(struct vm *vm);  /* loads the images and starts the boot processor */
+void vm_run(struct vm *vm);   /* the end of vm_start(): all is loaded, the boot processor begins */
 int vm_stop(struct vm *vm);   /* all vCPUs out of guest mode; -EINVAL when it does not run */
 int vm_reset(struct vm *vm);
 void vm_destroy(struct vm *vm); /* stops, then frees all */

@@ -114,8 +114,12 @@ int console_getc(void)
 	u64 flags = spin_lock_irqsave(&input_lock);
 	int c = -1;
 
-	if (input_head != input_tail)
-		c = input[input_tail++ % INPUT_SIZE];
+	if (input_head != input_tail) {
+		u8 *at = &input[input_tail++ % INPUT_SIZE];
+
+		c = *at;
+		*at = 0; /* what was typed may be for one reader only */
+	}
 	spin_unlock_irqrestore(&input_lock, flags);
 	return c;
 }

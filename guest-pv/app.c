@@ -5,7 +5,8 @@
  * The library put to the test on all CPUs at once, and an example of its use.
  * Options: rounds=N (work of each test), fail=MASK (allocations that fail),
  * features=MASK (of those offered, what may be used), seconds=N (only the clock,
- * on all CPUs, until so much time has gone by).
+ * on all CPUs, until so much time has gone by; period=N seconds between two looks
+ * at it, report=N between two lines that say what it shows).
  */
 #define TEST_VECTOR 0x50
 #define ECHO_VECTOR 0x51
@@ -39,7 +40,7 @@ static struct pv_cpuset others(const struct pv_cpu *self)
 	return s;
 }
 
-/* --- clock ------------------------------------------------------------------------------------------ */
+/* --- clock ----------------------------------------------------------------------------------- */
 
 static uint64_t seen_ns;
 static uint32_t backwards;
@@ -77,15 +78,18 @@ static void test_clock(void)
  * have read from their clocks before it reads its own, so that a step back
  * between any two of them is seen.
  */
+struct reading {
+	uint64_t ns, tsc;
+};
 static struct {
-	uint64_t ns;            /* the last reading, for others */
-	uint64_t first_ns, first_tsc, last_ns, last_tsc;
-	uint32_t met[PV_CPUS];  /* new readings of each other CPU that were looked at */
+	uint64_t ns; /* the last reading, for others */
+	struct reading first, last;
+	uint32_t met[PV_CPUS]; /* new readings of each other CPU that were looked at */
 	uint64_t known[PV_CPUS];
 } __attribute__((aligned(64))) watch[PV_CPUS];
-static uint64_t watch_ns;
-#define WATCH_BURST 200
-#define WATCH_PERIOD_NS 10000000000ull
+static uint64_t watch_ns, watch_period_ns, report_ns;
+#define WATCH_BURST 100
+#define SECOND 1000000000ull
 
 static void look_at_others(uint32_t self)
 {
@@ -97,49 +101,94 @@ static void look_at_others(uint32_t self)
 	}
 }
 
-/* Both clocks at one moment: once more when the CPU was away in between. */
-static uint64_t read_both(struct pv_cpu *cpu, uint64_t *tsc)
+static uint64_t look_at_own(struct pv_cpu *cpu)
 {
-	uint64_t ns;
+	uint32_t self = cpu->number;
+	uint64_t now = pv_clock_ns(cpu);
 
-	do {
-		*tsc = pvk_tsc();
-		ns = pv_clock_ns(cpu);
-	} while (pvk_tsc() - *tsc > 1000000);
-	return ns;
+	for (uint32_t i = 0; i < kernel_cpus; i++)
+		if (now < watch[self].known[i])
+			__atomic_add_fetch(&backwards, 1, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&watch[self].ns, now, __ATOMIC_SEQ_CST);
+	return now;
+}
+
+/* No CPU has read less before, none more since: who stops this VM now holds that against the next
+ * run, or what comes after a reset. */
+static void report(void)
+{
+	static uint64_t due;
+	uint64_t latest = 0;
+
+	for (uint32_t i = 0; i < kernel_cpus; i++)
+		latest = watch[i].ns > latest ? watch[i].ns : latest;
+	if (report_ns == 0 || latest < due)
+		return;
+	due = (latest / report_ns + 1) * report_ns;
+	kernel_print("guest-pv: clock at %lu ns\n", latest);
+}
+
+static void sleep_until(struct pv_cpu *cpu, uint64_t ns)
+{
+	while (pv_clock_ns(cpu) < ns)
+		kernel_sleep_until(cpu, ns);
+}
+
+static void watch_first(struct pv_cpu *cpu)
+{
+	struct reading *r = &watch[cpu->number].first;
+
+	r->ns = pv_clock_read(cpu, &r->tsc);
 }
 
 static void watch_work(struct pv_cpu *cpu)
 {
+	struct reading *last = &watch[cpu->number].last;
 	uint32_t self = cpu->number, turn = 0;
 	uint64_t now;
 
-	watch[self].first_ns = read_both(cpu, &watch[self].first_tsc);
 	do {
 		look_at_others(self);
-		now = pv_clock_ns(cpu);
-		for (uint32_t i = 0; i < kernel_cpus; i++)
-			if (now < watch[self].known[i])
-				__atomic_add_fetch(&backwards, 1, __ATOMIC_SEQ_CST);
-		__atomic_store_n(&watch[self].ns, now, __ATOMIC_SEQ_CST);
+		now = look_at_own(cpu);
+		if (++turn % WATCH_BURST != 0)
+			continue;
+		if (self == 0)
+			report();
 		/* All at once, then none: time flies while all sleep. */
-		if (++turn % WATCH_BURST == 0)
-			kernel_sleep_until(cpu, (now / WATCH_PERIOD_NS + 1) * WATCH_PERIOD_NS);
-	} while (now - watch[self].first_ns < watch_ns);
-	watch[self].last_ns = read_both(cpu, &watch[self].last_tsc);
+		sleep_until(cpu, (now / watch_period_ns + 1) * watch_period_ns);
+	} while (now - watch[self].first.ns < watch_ns);
+	last->ns = pv_clock_read(cpu, &last->tsc);
+}
+
+static void print_watch(uint32_t cpu)
+{
+	const struct pv_time_record *r = &pv_records[cpu].time;
+
+	kernel_print("guest-pv: CPU %u: %lu ns in %lu ticks\n", cpu,
+		     watch[cpu].last.ns - watch[cpu].first.ns,
+		     watch[cpu].last.tsc - watch[cpu].first.tsc);
+	kernel_print("guest-pv: CPU %u: %lu ns at %lu, from %lu ns at %lu by %u * 2^%u\n", cpu,
+		     watch[cpu].last.ns, watch[cpu].last.tsc, r->system_time, r->tsc_timestamp,
+		     r->mul, (uint32_t)(uint8_t)r->shift);
 }
 
 static int watch_clocks(uint64_t seconds)
 {
 	uint32_t fewest = ~0u;
+	uint64_t earliest = ~0ull;
 
-	watch_ns = seconds * 1000000000ull;
+	watch_ns = seconds * SECOND;
+	watch_period_ns = kernel_option("period", 10) * SECOND;
+	report_ns = kernel_option("report", 0) * SECOND;
+	kernel_on_all(watch_first);
+	for (uint32_t i = 0; i < kernel_cpus; i++)
+		earliest = watch[i].first.ns < earliest ? watch[i].first.ns : earliest;
+	kernel_print("guest-pv: clock from %lu ns\n", earliest);
 	kernel_on_all(watch_work);
 	for (uint32_t i = 0; i < kernel_cpus; i++) {
 		for (uint32_t k = 0; k < kernel_cpus; k++)
 			fewest = i != k && watch[i].met[k] < fewest ? watch[i].met[k] : fewest;
-		kernel_print("guest-pv: CPU %u: %lu ns in %lu ticks\n", i,
-			     watch[i].last_ns - watch[i].first_ns, watch[i].last_tsc - watch[i].first_tsc);
+		print_watch(i);
 	}
 	kernel_print("guest-pv: backwards %u, each pair met %u times or more\n", backwards, fewest);
 	check("clock goes back", backwards == 0);
@@ -148,7 +197,7 @@ static int watch_clocks(uint64_t seconds)
 	return failures == 0 ? 0 : 1;
 }
 
-/* --- interrupts to sets of CPUs ---------------------------------------------------------------------- */
+/* --- interrupts to sets of CPUs -------------------------------------------------------------- */
 
 static uint64_t taken[PV_CPUS], echoes[PV_CPUS];
 
@@ -174,7 +223,8 @@ static void test_ipi(void)
 {
 	struct pv_cpu *self = kernel_self();
 	struct pv_cpuset to = others(self);
-	uint64_t calls = self->count.ipi_hypercalls, native = self->count.ipi_native, n = rounds / 50 + 1;
+	uint64_t calls = self->count.ipi_hypercalls, native = self->count.ipi_native;
+	uint64_t n = rounds / 50 + 1;
 
 	for (uint64_t i = 1; i <= n; i++) {
 		self->send(self, &to, TEST_VECTOR);
@@ -187,10 +237,11 @@ static void test_ipi(void)
 		check("an interrupt came twice", taken[i] == n);
 	check("sent to itself", taken[self->number] == 0);
 	kernel_print("guest-pv: %lu multicasts to %u CPUs: %lu hypercalls, %lu single IPIs\n", n,
-		     kernel_cpus - 1, self->count.ipi_hypercalls - calls, self->count.ipi_native - native);
+		     kernel_cpus - 1, self->count.ipi_hypercalls - calls,
+		     self->count.ipi_native - native);
 }
 
-/* --- flush ------------------------------------------------------------------------------------------- */
+/* --- flush ----------------------------------------------------------------------------------- */
 
 extern uint64_t pml4[512];
 static uint64_t table_pdpt[512] __attribute__((aligned(4096)));
@@ -239,8 +290,10 @@ static void flush_work(struct pv_cpu *self)
 	for (uint64_t i = 1; i <= rounds / 50 + 1; i++) {
 		struct pv_cpuset set = all();
 
-		*(volatile uint64_t *)frames[i % FRAMES] = i;
-		__atomic_store_n(&table_pt[0], (uint64_t)frames[i % FRAMES] | vc_c_bit | 3, __ATOMIC_SEQ_CST);
+		uint64_t frame = (uint64_t)frames[i % FRAMES];
+
+		*(volatile uint64_t *)frame = i;
+		__atomic_store_n(&table_pt[0], frame | vc_c_bit | 3, __ATOMIC_SEQ_CST);
 		self->flush(self, &set);
 		__atomic_store_n(&flush_round, i, __ATOMIC_SEQ_CST);
 		wait_for_looks(self);
@@ -254,11 +307,11 @@ static void test_flush(void)
 
 	kernel_on_all(flush_work);
 	check("a stale translation was used", stale == 0);
-	kernel_print("guest-pv: flushes: %lu deferred, %lu by IPI, stale %u\n", self->count.flush_deferred,
-		     self->count.flush_ipis, stale);
+	kernel_print("guest-pv: flushes: %lu deferred, %lu by IPI, stale %u\n",
+		     self->count.flush_deferred, self->count.flush_ipis, stale);
 }
 
-/* --- interrupts that send while a flush is on its way -------------------------------------------------- */
+/* --- interrupts that send while a flush is on its way ---------------------------------------- */
 
 /* On CPU 0, in the middle of its flush: sends to all others from the handler. */
 static void on_echo(struct pv_cpu *self)
@@ -307,7 +360,129 @@ static void test_mixed(void)
 	kernel_print("guest-pv: %lu IPIs during flushes answered\n", echoes[0]);
 }
 
-/* --- all ------------------------------------------------------------------------------------------------ */
+/* --- by which way, on each CPU --------------------------------------------------------------- */
+
+#define TURNS 5
+
+static void (*turn_work)(struct pv_cpu *self);
+static uint32_t turn;
+
+static void take_turn(struct pv_cpu *self)
+{
+	if (self->number == turn)
+		turn_work(self);
+}
+
+/* On one CPU after the other (of many: on four), while the others take interrupts. */
+static void each_in_turn(void (*fn)(struct pv_cpu *self))
+{
+	uint32_t step = kernel_cpus <= 8 ? 1 : kernel_cpus / 3;
+
+	turn_work = fn;
+	for (turn = 0; turn < kernel_cpus; turn += step)
+		kernel_on_all(take_turn);
+}
+
+/* With the mask one hypercall for a set, without it one interrupt for each CPU. */
+static void count_ipis(struct pv_cpu *self)
+{
+	struct pv_cpuset to = others(self);
+	uint64_t calls = self->count.ipi_hypercalls, single = self->count.ipi_native;
+	bool pv = self->mask[PV_FOR_IPI] != NULL && kernel_cpus > 1;
+
+	for (uint32_t i = 0; i < PV_CPUS; i++)
+		__atomic_store_n(&taken[i], 0, __ATOMIC_SEQ_CST);
+	for (uint64_t i = 1; i <= TURNS; i++) {
+		self->send(self, &to, TEST_VECTOR);
+		check("an interrupt of a turn is lost", wait_all(&to, taken, i));
+	}
+	calls = self->count.ipi_hypercalls - calls;
+	single = self->count.ipi_native - single;
+	check("IPIs by hypercall", calls == (pv ? TURNS : 0));
+	check("single IPIs", single == (pv ? 0 : TURNS * (kernel_cpus - 1)));
+	check("the sender is interrupted", taken[self->number] == 0);
+}
+
+/* Each other CPU is interrupted, or, by a CPU with a mask, left to flush when it runs again. */
+static void count_flushes(struct pv_cpu *self)
+{
+	struct pv_cpuset set = all();
+	uint64_t deferred = self->count.flush_deferred, ipis = self->count.flush_ipis;
+
+	for (uint32_t i = 0; i < TURNS; i++)
+		self->flush(self, &set);
+	deferred = self->count.flush_deferred - deferred;
+	ipis = self->count.flush_ipis - ipis;
+	check("flushes of a set", deferred + ipis == TURNS * (kernel_cpus - 1));
+	check("flushes left to be done later", deferred == 0 || self->mask[PV_FOR_FLUSH] != NULL);
+}
+
+static void count_ways(struct pv_cpu *self)
+{
+	struct pv_counters before = self->count, *now = &self->count;
+
+	count_ipis(self);
+	kernel_print("guest-pv: CPU %u: %u multicasts: %lu hypercalls, %lu single IPIs",
+		     self->number, TURNS, now->ipi_hypercalls - before.ipi_hypercalls,
+		     now->ipi_native - before.ipi_native);
+	before = *now;
+	count_flushes(self);
+	kernel_print("; flushes: %lu deferred, %lu by IPI\n",
+		     now->flush_deferred - before.flush_deferred,
+		     now->flush_ipis - before.flush_ipis);
+}
+
+#if PV_CPUS > 1
+
+static bool offered(uint32_t purpose)
+{
+	uint32_t need = purpose == PV_FOR_IPI ? PV_FEAT_IPI : PV_FEAT_TLB | PV_FEAT_STEAL;
+
+	return (pv_features & need) == need;
+}
+
+/* Gives up the mask and asks for another one, with or without success. */
+static void ask_again(struct pv_cpu *self, uint32_t purpose, bool success)
+{
+	uint64_t flags = pvk_irq_save();
+	bool want = offered(purpose) && (success || PV_STATIC_MASKS);
+
+	self->mask[purpose] = NULL;
+	kernel_no_memory = !success;
+	pv_install_ops(self);
+	kernel_no_memory = false;
+	pvk_irq_restore(flags);
+	check("mask", (self->mask[purpose] != NULL) == want);
+	check("send", (self->send == pv_send_native) == (self->mask[PV_FOR_IPI] == NULL));
+	check("flush", (self->flush == pv_flush_native) == (self->mask[PV_FOR_FLUSH] == NULL));
+}
+
+/*
+ * With all CPUs up, each of them loses each mask. The native operation takes the
+ * place for that purpose alone, and the paravirtual one again with a new mask.
+ */
+static void lose_masks(struct pv_cpu *self)
+{
+	for (uint32_t purpose = 0; purpose < PV_PURPOSES; purpose++) {
+		ask_again(self, purpose, false);
+		count_ipis(self);
+		count_flushes(self);
+		ask_again(self, purpose, true);
+		count_ipis(self);
+		count_flushes(self);
+	}
+}
+
+#else
+
+static void lose_masks(struct pv_cpu *self)
+{
+	(void)self; /* one CPU has none */
+}
+
+#endif
+
+/* --- all ------------------------------------------------------------------------------------- */
 
 void app_early(void)
 {
@@ -320,24 +495,33 @@ void app_early(void)
 	pml4[1] = (uint64_t)table_pdpt | vc_c_bit | 3;
 }
 
+static uint32_t missing(uint32_t purpose)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < PV_CPUS; i++)
+		n += pv_cpus[i].count.no_mask[purpose];
+	return n;
+}
+
 int app_main(void)
 {
-	uint32_t no_ipi = 0, no_flush = 0;
-
 	if (kernel_option("seconds", 0) != 0)
 		return watch_clocks(kernel_option("seconds", 0));
 	test_clock();
 	test_ipi();
 	test_flush();
+	each_in_turn(count_ways);
+	kernel_print("guest-pv: masks missing: %u for IPIs, %u for flushes; steal %lu ns\n",
+		     missing(PV_FOR_IPI), missing(PV_FOR_FLUSH), pv_steal_ns(kernel_self()));
+	each_in_turn(lose_masks);
+	kernel_print("guest-pv: masks lost and found: %u failures\n",
+		     missing(PV_FOR_IPI) + missing(PV_FOR_FLUSH));
 	test_mixed();
-	for (uint32_t i = 0; i < PV_CPUS; i++) {
-		no_ipi += pv_cpus[i].count.no_mask[PV_FOR_IPI];
-		no_flush += pv_cpus[i].count.no_mask[PV_FOR_FLUSH];
+	for (uint32_t i = 0; i < PV_CPUS; i++)
 		if (pv_cpus[i].online)
-			check("an operation is missing", pv_cpus[i].send != NULL && pv_cpus[i].flush != NULL);
-	}
-	kernel_print("guest-pv: masks missing: %u for IPIs, %u for flushes; steal %lu ns\n", no_ipi,
-		     no_flush, pv_steal_ns(kernel_self()));
+			check("an operation is missing",
+			      pv_cpus[i].send != NULL && pv_cpus[i].flush != NULL);
 	kernel_print("guest-pv: %s\n", failures == 0 ? "PASS" : "FAILED");
 	return failures == 0 ? 0 : 1;
 }

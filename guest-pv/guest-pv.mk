@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-# The paravirtual guest: $(O)/guest-pv/NAME.elf (ELF32: multiboot 1 and PVH) and NAME.elf64 (PVH), with
-# masks that are allocated, static ones, and for one CPU. libguest-pv.a is the library alone.
+# The paravirtual guest: $(O)/guest-pv/NAME.elf (ELF32: multiboot 1 and PVH) and NAME.elf64 (PVH),
+# with masks that are allocated, static ones, and for one CPU. libguest-pv.a is the library alone.
 
 O ?= build
 NASM ?= nasm
@@ -20,16 +20,17 @@ GPV_ELFS := $(foreach n,$(GPV_NAMES),$(GPV_OUT)/$(n).elf)
 .PHONY: guest-pv
 guest-pv: $(GPV_ELFS) $(GPV_NAMES:%=$(GPV_OUT)/%.es) $(GPV_OUT)/libguest-pv.a
 
-$(GPV_OUT)/%.o: $(GPV_DIR)/%.asm
+$(GPV_OUT)/%.o: $(GPV_DIR)/%.asm $(GPV_DIR)/stubs.inc
 	@mkdir -p $(@D)
-	@$(NASM) -f elf64 -Werror -o $@ $<
+	@$(NASM) -f elf64 -Werror -I$(GPV_DIR)/ -o $@ $<
 
 define GPV_VARIANT
 $(GPV_OUT)/$(1)/%.o: $(GPV_DIR)/%.c $(wildcard $(GPV_DIR)/*.h) $(GPV_DIR)/guest-pv.mk
 	@mkdir -p $$(@D)
 	@$(GPV_CC) $(GPV_CFLAGS) $(GPV_FLAGS_$(1)) -c -o $$@ $$<
 
-$(GPV_OUT)/$(1).elf64 $(GPV_OUT)/$(1).es-elf: $(GPV_ASM) $(foreach s,$(GPV_OBJS),$(GPV_OUT)/$(1)/$(s).o)
+$(GPV_OUT)/$(1).elf64 $(GPV_OUT)/$(1).es-elf: $(GPV_ASM) \
+		$(foreach s,$(GPV_OBJS),$(GPV_OUT)/$(1)/$(s).o)
 
 $(GPV_OUT)/$(1).elf64: $(GPV_DIR)/guest-pv.ld
 	@$(CROSS_COMPILE)ld -nostdlib --build-id=none -z noexecstack -z max-page-size=4096 \

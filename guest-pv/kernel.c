@@ -49,7 +49,7 @@ void *memcpy(void *to, const void *from, size_t n)
 	return to;
 }
 
-/* --- the CPU ------------------------------------------------------------------------------------- */
+/* --- the CPU --------------------------------------------------------------------------------- */
 
 static uint64_t rdmsr(uint32_t msr)
 {
@@ -80,7 +80,8 @@ static uint8_t inb(uint16_t port)
 
 void pvk_cpuid(uint32_t leaf, uint32_t r[4])
 {
-	__asm__ volatile("cpuid" : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3]) : "a"(leaf), "c"(0));
+	__asm__ volatile("cpuid" : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3])
+			 : "a"(leaf), "c"(0));
 }
 
 static bool intel;
@@ -139,7 +140,7 @@ uint64_t pvk_shared_address(const volatile void *p)
 	return (uint64_t)p;
 }
 
-/* --- local APIC ------------------------------------------------------------------------------------ */
+/* --- local APIC ------------------------------------------------------------------------------ */
 
 static volatile uint32_t *lapic(uint32_t offset)
 {
@@ -202,27 +203,35 @@ static void eoi(void)
 		*lapic(0xb0) = 0;
 }
 
-/* --- memory ---------------------------------------------------------------------------------------- */
+/* --- memory ---------------------------------------------------------------------------------- */
 
 static _Alignas(64) uint8_t arena[65536];
 static size_t arena_used;
-static uint64_t allocations;
-/* "fail=N": the allocations whose bit is set in N fail, for tests. */
+/* "fail=N", for tests: bit 2 * c + n stands for the nth allocation of CPU c, which fails. A CPU's
+ * first one is for its IPIs, the second one for flushes. */
 static uint64_t fail_set;
+bool kernel_no_memory;
+
+static bool fails(void)
+{
+	static uint32_t allocations[KERNEL_CPUS];
+	uint32_t cpu = kernel_self()->number, nth = allocations[cpu]++;
+
+	return kernel_no_memory || (nth < 2 && cpu < 32 && (fail_set >> (2 * cpu + nth) & 1) != 0);
+}
 
 void *pvk_alloc(size_t size)
 {
-	uint64_t nth = __atomic_fetch_add(&allocations, 1, __ATOMIC_SEQ_CST);
 	size_t at;
 
-	if (nth < 64 && (fail_set >> nth & 1) != 0)
+	if (fails())
 		return NULL;
 	size = (size + 63) & ~63ul;
 	at = __atomic_fetch_add(&arena_used, size, __ATOMIC_SEQ_CST);
 	return at + size <= sizeof(arena) ? arena + at : NULL;
 }
 
-/* --- console --------------------------------------------------------------------------------------- */
+/* --- console --------------------------------------------------------------------------------- */
 
 static uint32_t print_lock;
 
@@ -308,7 +317,7 @@ uint64_t kernel_option(const char *name, uint64_t otherwise)
 	return otherwise;
 }
 
-/* --- interrupts ------------------------------------------------------------------------------------ */
+/* --- interrupts ------------------------------------------------------------------------------ */
 
 static struct {
 	uint16_t low, sel;
@@ -352,8 +361,8 @@ void interrupt(struct frame *f)
 		uint64_t cr2;
 
 		__asm__ volatile("mov %%cr2, %0" : "=r"(cr2));
-		kernel_print("guest-pv: exception %lu error %lx at %lx, cr2 %lx\n", f->vector, f->error,
-			     f->rip, cr2);
+		kernel_print("guest-pv: exception %lu error %lx at %lx, cr2 %lx\n", f->vector,
+			     f->error, f->rip, cr2);
 		kernel_exit(0x7f);
 	}
 	if (f->vector != 0xff)
@@ -362,7 +371,7 @@ void interrupt(struct frame *f)
 		kernel_handler[f->vector & 0xff](kernel_self());
 }
 
-/* --- CPUs ------------------------------------------------------------------------------------------ */
+/* --- CPUs ------------------------------------------------------------------------------------ */
 
 /* APIC ids may be anything: a search. Small numbers equal the CPU's own nearly always. */
 struct pv_cpu *kernel_self(void)
@@ -413,7 +422,7 @@ void kernel_ap(uint32_t number)
 	}
 }
 
-/* LAPIC timer, one shot; it counts nanoseconds (docs/pv.md). Its interrupt is all that is wanted. */
+/* LAPIC timer, one shot; it counts nanoseconds (docs/pv.md). Its interrupt is all that counts. */
 void kernel_sleep_until(struct pv_cpu *self, uint64_t ns)
 {
 	uint64_t now = pv_clock_ns(self);
@@ -461,7 +470,8 @@ static void start_others(void)
 	delay(20000000);
 	lapic_icr(0, ICR_START_OTHERS);
 	end = pvk_tsc() + 60000000000ull;
-	while (__atomic_load_n(&kernel_cpus, __ATOMIC_SEQ_CST) < want && (int64_t)(pvk_tsc() - end) < 0)
+	while (__atomic_load_n(&kernel_cpus, __ATOMIC_SEQ_CST) < want &&
+	       (int64_t)(pvk_tsc() - end) < 0)
 		pvk_relax();
 }
 

@@ -19,6 +19,9 @@ extern char kernel_cmdline[256];
 /* Called with interrupts off; the kernel has done the EOI. */
 extern void (*kernel_handler[256])(struct pv_cpu *self);
 
+/* For tests: while set, no allocation succeeds. */
+extern bool kernel_no_memory;
+
 struct pv_cpu *kernel_self(void);
 /* Runs work(self) on every CPU, the caller's included, and waits for all. */
 void kernel_on_all(void (*work)(struct pv_cpu *self));

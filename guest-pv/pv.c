@@ -49,7 +49,7 @@ void pv_detect(void)
 	pv_features = r[0];
 }
 
-/* --- interrupts to a set of CPUs ------------------------------------------------------------------- */
+/* --- interrupts to a set of CPUs ------------------------------------------------------------- */
 
 void pv_send_native(struct pv_cpu *self, const struct pv_cpuset *to, uint8_t vector)
 {
@@ -131,7 +131,7 @@ static void send_pv(struct pv_cpu *self, const struct pv_cpuset *to, uint8_t vec
 
 #endif
 
-/* --- TLB flush on a set of CPUs ---------------------------------------------------------------------- */
+/* --- TLB flush on a set of CPUs -------------------------------------------------------------- */
 
 void pv_flush_serve(struct pv_cpu *self)
 {
@@ -161,10 +161,11 @@ static void flush_by_ipi(struct pv_cpu *self, const struct pv_cpuset *on)
 	self->send(self, on, PV_FLUSH_VECTOR);
 	for (uint32_t i = pv_set_next(on, 0); i < PV_CPUS; i = pv_set_next(on, i + 1)) {
 		uint64_t due = __atomic_load_n(&pv_cpus[i].flush_due, __ATOMIC_SEQ_CST);
+		const uint64_t *done = &pv_cpus[i].flush_done;
 
 		if (i == self->number)
 			continue;
-		while ((int64_t)(__atomic_load_n(&pv_cpus[i].flush_done, __ATOMIC_SEQ_CST) - due) < 0) {
+		while ((int64_t)(__atomic_load_n(done, __ATOMIC_SEQ_CST) - due) < 0) {
 			pv_flush_serve(self);
 			pvk_relax();
 		}
@@ -249,7 +250,7 @@ void pv_install_ops(struct pv_cpu *c)
 #endif
 }
 
-/* --- clock and steal time ---------------------------------------------------------------------------- */
+/* --- clock and steal time -------------------------------------------------------------------- */
 
 uint64_t pv_clock_compute(const struct pv_time_record *r, uint64_t tsc)
 {
@@ -274,7 +275,7 @@ static uint64_t not_before(uint64_t ns)
 	return last;
 }
 
-uint64_t pv_clock_ns(struct pv_cpu *self)
+uint64_t pv_clock_read(struct pv_cpu *self, uint64_t *tsc)
 {
 	const struct pv_time_record *r = &pv_records[self->number].time;
 	const volatile uint32_t *version = &r->version;
@@ -284,10 +285,18 @@ uint64_t pv_clock_ns(struct pv_cpu *self)
 	do {
 		before = *version & ~1u; /* odd: never equal afterwards */
 		__atomic_thread_fence(__ATOMIC_ACQUIRE);
-		ns = pv_clock_compute(r, pvk_tsc());
+		*tsc = pvk_tsc();
+		ns = pv_clock_compute(r, *tsc);
 		__atomic_thread_fence(__ATOMIC_ACQUIRE);
 	} while (*version != before);
 	return (pv_features & PV_FEAT_STABLE) != 0 && (r->flags & 1) != 0 ? ns : not_before(ns);
+}
+
+uint64_t pv_clock_ns(struct pv_cpu *self)
+{
+	uint64_t tsc;
+
+	return pv_clock_read(self, &tsc);
 }
 
 uint64_t pv_steal_ns(const struct pv_cpu *self)

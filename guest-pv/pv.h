@@ -122,13 +122,15 @@ void pv_cpu_init(uint32_t number, uint32_t apic_id);
 /* Part of it, for what comes in any order: masks and operations only. */
 void pv_install_ops(struct pv_cpu *c);
 
-/* ns since the hypervisor's start; never behind another CPU's. Only with PV_FEAT_CLOCK. */
+/* ns since the VM's creation; never behind another CPU's. Only with PV_FEAT_CLOCK. */
 uint64_t pv_clock_ns(struct pv_cpu *self);
+/* The same with the reading of the TSC that it was computed from. */
+uint64_t pv_clock_read(struct pv_cpu *self, uint64_t *tsc);
 uint64_t pv_clock_compute(const struct pv_time_record *r, uint64_t tsc);
 /* ns that this CPU wanted to run and did not; 0 without the feature. */
 uint64_t pv_steal_ns(const struct pv_cpu *self);
 
-/* The handler of PV_FLUSH_VECTOR. Also called while a flush waits, so interrupts may be off there. */
+/* The handler of PV_FLUSH_VECTOR. Also called while a flush waits: interrupts may be off there. */
 void pv_flush_serve(struct pv_cpu *self);
 #define PV_FLUSH_VECTOR 0xf1
 
@@ -153,7 +155,7 @@ static inline void pv_set_del(struct pv_cpuset *s, uint32_t cpu)
 /* The first CPU of the set from that number on; PV_CPUS when there is none. */
 uint32_t pv_set_next(const struct pv_cpuset *s, uint32_t from);
 
-/* --- what the kernel provides -------------------------------------------------------------------- */
+/* --- what the kernel provides ---------------------------------------------------------------- */
 
 int64_t pvk_hypercall(uint64_t nr, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3);
 void pvk_native_ipi(uint32_t apic_id, uint8_t vector);

@@ -2,6 +2,7 @@
 ; Entries of the guest kernel: multiboot 1 and PVH (both 32-bit, paging off, EBX = information), and
 ; the start of the other CPUs at 0x8000. All end in 64-bit mode with 4 GiB mapped one to one.
 default rel
+%include "stubs.inc"
 
 MB_MAGIC equ 0x1BADB002
 MB_FLAGS equ 0x3
@@ -136,63 +137,8 @@ ap_long:
 	hlt
 	jmp .halt
 
-; --- interrupts: one 16-byte stub for each vector ---
-align 16
 global idt_stubs
-idt_stubs:
-%assign v 0
-%rep 256
-	align 16
-%if v == 8 || (v >= 10 && v <= 14) || v == 17 || v == 21 || v == 29 || v == 30
-	nop
-	nop
-%else
-	push byte 0
-%endif
-	push strict dword v
-	jmp strict near common_stub
-%assign v v + 1
-%endrep
-
-common_stub:
-	push rax
-	push rcx
-	push rdx
-	push rbx
-	push rbp
-	push rsi
-	push rdi
-	push r8
-	push r9
-	push r10
-	push r11
-	push r12
-	push r13
-	push r14
-	push r15
-	cld
-	mov rdi, rsp
-	mov rbx, rsp
-	and rsp, -16
-	call interrupt			; (struct frame *)
-	mov rsp, rbx
-	pop r15
-	pop r14
-	pop r13
-	pop r12
-	pop r11
-	pop r10
-	pop r9
-	pop r8
-	pop rdi
-	pop rsi
-	pop rbp
-	pop rbx
-	pop rdx
-	pop rcx
-	pop rax
-	add rsp, 16
-	iretq
+INTERRUPT_STUBS idt_stubs, 256, interrupt
 
 section .data align=16
 gdt:

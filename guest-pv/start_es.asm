@@ -1,7 +1,7 @@
 ; SPDX-License-Identifier: BSD-2-Clause
 ; Entry of the guest kernel as an SEV-ES guest: a flat image at 1 MiB that every vCPU enters at its
-; first byte, in 32-bit protected mode without paging, EBX its number (docs/pv.md). Without paging all
-; memory is private. The tables made here map 4 GiB one to one: the 2 MiB pages of the section
+; first byte, in 32-bit protected mode without paging, EBX its number (docs/pv.md). Without paging
+; all memory is private. The tables made here map 4 GiB one to one: the 2 MiB pages of the section
 ; .shared without the C-bit, and what is above 3 GiB, where devices are; all else with it.
 default abs
 

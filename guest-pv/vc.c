@@ -35,7 +35,9 @@ extern uint8_t boot_stack[], shared_start[], shared_end[];
 
 uint32_t vc_cpu(void)
 {
-	return (uint32_t)(((uint64_t)__builtin_frame_address(0) - (uint64_t)boot_stack) >> STACK_SHIFT);
+	uint64_t sp = (uint64_t)__builtin_frame_address(0);
+
+	return (uint32_t)((sp - (uint64_t)boot_stack) >> STACK_SHIFT);
 }
 
 static uint64_t read_msr(void)
@@ -49,7 +51,8 @@ static uint64_t read_msr(void)
 static void vmgexit(uint64_t msr)
 {
 	__asm__ volatile("wrmsr\n\trep; vmmcall"
-			 : : "c"(MSR_GHCB), "a"((uint32_t)msr), "d"((uint32_t)(msr >> 32)) : "memory");
+			 : : "c"(MSR_GHCB), "a"((uint32_t)msr), "d"((uint32_t)(msr >> 32))
+			 : "memory");
 }
 
 /* Reason set 0 is the specification's, 1 ours; the hypervisor may report it, nothing else works. */
@@ -63,7 +66,7 @@ static _Noreturn void terminate(uint32_t set, uint32_t reason)
 		vmgexit(0x100 | set << 12 | reason << 16);
 }
 
-/* --- one request ------------------------------------------------------------------------------------- */
+/* --- one request ----------------------------------------------------------------------------- */
 
 static volatile struct ghcb *open_request(void)
 {
@@ -108,7 +111,7 @@ static void request(volatile struct ghcb *g, uint64_t code, uint64_t info1)
 		terminate(SET_OURS, outcome == 1 ? EXCEPTION : REFUSED);
 }
 
-/* --- instructions ------------------------------------------------------------------------------------ */
+/* --- instructions ---------------------------------------------------------------------------- */
 
 static void do_cpuid(struct frame *f, volatile struct ghcb *g)
 {
@@ -211,7 +214,7 @@ void vc_handle(struct frame *f)
 	serve(f, open_request());
 }
 
-/* --- start ------------------------------------------------------------------------------------------- */
+/* --- start ----------------------------------------------------------------------------------- */
 
 /* SEV_INFO in the MSR at reset: bits 63:48 highest, 47:32 lowest version (2.3.1). */
 void vc_init(void)

@@ -21,8 +21,8 @@ extern char es_cmdline[240];
 void vc_init(void);
 /* Number of the calling CPU, by its stack: asks nobody. */
 uint32_t vc_cpu(void);
-/* The handler, interrupts off. Ends the guest when an instruction is none of those it knows, or when
- * the hypervisor's answer is none. */
+/* The handler, interrupts off. Ends the guest when an instruction is none of those it knows, or
+ * when the hypervisor's answer is none. */
 void vc_handle(struct frame *f);
 
 #endif

@@ -68,7 +68,7 @@ static void on_assert(void)
 
 static void on_hidden(void)
 {
-	struct pt pt = { .fmt = &pt_format_host, .root = read_cr3() & PAGE_MASK };
+	struct pt pt = { .fmt = &pt_format_host, .root = read_cr3() & PAGE_MASK & ~host_c_bit };
 	struct pt_walk w;
 
 	if (pt_lookup(&pt, PERCPU_BASE, &w) == 0)

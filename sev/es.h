@@ -54,6 +54,9 @@ struct es_vm {
 	gpa_t ap_jump_table; /* as the guest stored it, 0: none */
 	u32 min_version;     /* offered to the guest, GHCB_VERSION_MIN by default */
 	u8 measure[PSP_MEASURE_SIZE];
+	u8 *secret;          /* place of the owner's secret in its RAM, NULL: there is none */
+	u32 secret_room;
+	struct es_packet *packet; /* what the shell has got of it so far, NULL: nothing */
 	u8 last[CPU_MAX];    /* vCPU that ran last on each CPU, plus 1; 0: none since the launch */
 
 	/* The VM is gone and the processor would not end its guest: what the guest still has. */
@@ -73,23 +76,38 @@ int es_vm_map(struct vm *vm);
 void es_vm_destroy(struct vm *vm);
 /* Ends the guest at the processor; the vCPUs are out of guest mode. 0, also when there is none. */
 int es_stop(struct vm *vm);
-/* sev/launch.c */
+/* sev/launch.c. Afterwards the guest may run, unless the VM is in the state VM_WAITING: then its
+ * owner's secret comes first, and es_launch_finish(). Logged. */
 int es_launch(struct vm *vm);
+int es_launch_finish(struct vm *vm);
+
+/* --- sev/secret.c: the owner's secret, in a launch that is measured and not finished --- */
+
+/* Notes the place: sev-secret-gpa, else what the image names; size 0: nothing. */
+void es_secret_place(struct vm *vm, gpa_t gpa, u32 size);
+/* Makes the VM wait for it. -EFAULT: it would have no place; logged. */
+int es_secret_wait(struct vm *vm);
+/* LAUNCH_SECRET of a packet: header of PSP_SECRET_HDR_SIZE bytes, payload as it lies in memory.
+ * -EFAULT, -E2BIG, -EPROTO: it does not fit; else as sev_guest_secret(). Logged. */
+int es_secret_give(struct vm *vm, const u8 *header, paddr_t payload, u64 size);
+/* Wipes what the shell has got. */
+void es_secret_drop(struct es_vm *es);
+/* The shell's `vm secret`. */
+int es_secret_command(int argc, char **argv);
 
 /* --- sev/es_vcpu.c: a vCPU beside the backend's own functions --- */
 
 /* After the rest of the backend's part has been made. -ENOMEM: nothing is left behind. */
 int es_vcpu_init(struct vcpu *v);
 void es_vcpu_destroy(struct vcpu *v);
-/* Power on. */
-void es_vcpu_reset(struct vcpu *v);
+void es_vcpu_reset(struct vcpu *v, bool init);
 /* VREG_CR0, _CR4, _EFER as the traps told, what the control block shows; -EACCES for the rest. */
 int es_get_reg(struct vcpu *v, enum vreg reg, u64 *value);
 int es_set_reg(struct vcpu *v, enum vreg reg, u64 value);
 /* For a person: "protected", and what the traps told. */
 void es_print_regs(const struct vcpu *v);
-/* HAZ_INIT and HAZ_SIPI bits that arrived; own CPU, v not in its loop. */
-void es_startup_events(struct vcpu *v, u32 hazards);
+/* A start-up IPI arrived; own CPU, v not in its loop. */
+void es_take_sipi(struct vcpu *v);
 
 /* --- sev/es_run.c --- */
 

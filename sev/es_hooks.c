@@ -64,6 +64,24 @@ static void read_host(struct host_state *s)
 	__asm__ volatile("mov %%gs, %0" : "=r"(s->gs));
 }
 
+/* What #VMEXIT loads is ciphertext then: the host's own is put back before anybody needs it. */
+static u64 enter_hsave_plain(paddr_t vmcb_pa, struct vmsa *host, const u64 *pattern,
+			     struct host_state *after)
+{
+	const struct svm_cpu *c = svm_this_cpu();
+	u64 xcr0 = cpu_features.xsave ? xgetbv(0) : 0, wrong;
+
+	svm_vmsave(c->host_vmcb);
+	wrmsr(MSR_VM_HSAVE_PA, c->pages);
+	wrong = es_enter_checked(vmcb_pa, host, pattern, es_enter);
+	wrmsr(MSR_VM_HSAVE_PA, c->hsave);
+	read_host(after);
+	svm_vmload(c->host_vmcb);
+	if (cpu_features.xsave)
+		xsetbv(0, xcr0);
+	return wrong;
+}
+
 void es_hook_enter(paddr_t vmcb_pa, struct vmsa *host)
 {
 	static const char *const name[] = { "rbx", "rbp", "r12", "r13", "r14", "r15" };
@@ -75,11 +93,15 @@ void es_hook_enter(paddr_t vmcb_pa, struct vmsa *host)
 	u64 wrong;
 
 	read_host(&before);
-	if (es_hook(ES_HOOK_SKIP_R13))
+	if (es_hook(ES_HOOK_HSAVE_PLAIN))
+		wrong = enter_hsave_plain(vmcb_pa, host, pattern, &after);
+	else if (es_hook(ES_HOOK_SKIP_R13))
 		wrong = es_enter_checked(vmcb_pa, host, pattern, es_enter_skip_r13);
 	else
-		wrong = es_enter_checked(vmcb_pa, host, pattern, es_enter);
-	read_host(&after);
+		wrong = es_enter_checked(vmcb_pa, host, pattern,
+					 svm.guarded ? es_enter_guarded : es_enter);
+	if (!es_hook(ES_HOOK_HSAVE_PLAIN))
+		read_host(&after);
 	checked.entries++;
 	if (wrong == 0 && memcmp(&before, &after, sizeof(before)) == 0)
 		return;
@@ -97,17 +119,28 @@ void es_hook_enter(paddr_t vmcb_pa, struct vmsa *host)
 /* The two pages behind the image's first one. */
 #define SWAP_GPA 0x101000UL
 
+static void set_registers(struct vcpu *v)
+{
+	static const enum vreg reg[] = { VREG_RIP, VREG_CR0, VREG_EFER };
+
+	for (u32 i = 0; i < ARRAY_SIZE(reg); i++)
+		log_err("eshook: setting register: error %d", -virt->set_reg(v, reg[i], 0));
+	((struct vmsa *)phys_to_virt(v->es->vmsa))->rip ^= 1;
+}
+
 void es_hook_launched(struct vm *vm)
 {
 	size_t len = 2 * PAGE_SIZE;
 	paddr_t pa;
 
+	if (es_hook(ES_HOOK_VMSA_LATE))
+		set_registers(vm->vcpu[0]);
 	if (!es_hook(ES_HOOK_SWAP_PAGES))
 		return;
 	pa = virt_to_phys(vm_ram_ptr(vm, SWAP_GPA, &len, false));
 	(void)pt_unmap(&vm->npt, SWAP_GPA, 2 * PAGE_SIZE);
-	(void)pt_map(&vm->npt, SWAP_GPA, pa + PAGE_SIZE, PAGE_SIZE, PT_RWX | PT_USER);
-	(void)pt_map(&vm->npt, SWAP_GPA + PAGE_SIZE, pa, PAGE_SIZE, PT_RWX | PT_USER);
+	(void)pt_map(&vm->npt, SWAP_GPA, pa + PAGE_SIZE, PAGE_SIZE, PT_RWX | PT_USER | PT_ENCRYPTED);
+	(void)pt_map(&vm->npt, SWAP_GPA + PAGE_SIZE, pa, PAGE_SIZE, PT_RWX | PT_USER | PT_ENCRYPTED);
 }
 
 /* --- shell --- */
@@ -123,9 +156,9 @@ static int hook_command(int argc, char **argv)
 		[ES_HOOK_VMSA_C_BIT] = "vmsa-c-bit", [ES_HOOK_NO_FLUSH] = "no-flush",
 		[ES_HOOK_SKIP_R13] = "skip-r13", [ES_HOOK_NO_FINISH] = "no-finish",
 		[ES_HOOK_SWAP_PAGES] = "swap-pages", [ES_HOOK_VERSION3] = "version3",
-	[ES_HOOK_KERNEL_BYTE] = "kernel-byte", [ES_HOOK_INITRD_BYTE] = "initrd-byte",
-	[ES_HOOK_CMDLINE_BYTE] = "cmdline-byte",
-		[ES_HOOK_CHECK] = "check",
+		[ES_HOOK_KERNEL_BYTE] = "kernel-byte", [ES_HOOK_INITRD_BYTE] = "initrd-byte",
+		[ES_HOOK_CMDLINE_BYTE] = "cmdline-byte", [ES_HOOK_VMSA_LATE] = "vmsa-late",
+		[ES_HOOK_HSAVE_PLAIN] = "hsave-plain", [ES_HOOK_CHECK] = "check",
 	};
 
 	es_hooks = 0;
@@ -133,7 +166,8 @@ static int hook_command(int argc, char **argv)
 		for (u32 n = 0; n < ES_HOOKS; n++)
 			if (!strcmp(argv[i], name[n]))
 				es_hooks |= BIT32(n);
-	log_printf("hooks 0x%x, %lu entries checked on CPU 0\n", es_hooks, checked.entries);
+	log_printf("hooks 0x%x, %lu entries checked on CPU 0, by %s\n", es_hooks, checked.entries,
+		   svm.guarded ? "es_enter_guarded" : "es_enter");
 	return 0;
 }
 SHELL_COMMAND(eshook, hook_command, "[NAME...]", "deliberate mistakes of the SEV-ES code");

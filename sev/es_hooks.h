@@ -30,6 +30,8 @@ enum es_hook {
 	ES_HOOK_KERNEL_BYTE,   /* direct launch: one byte differs after its hash was taken */
 	ES_HOOK_INITRD_BYTE,
 	ES_HOOK_CMDLINE_BYTE,
+	ES_HOOK_VMSA_LATE,     /* registers are set after the launch, by the seam and by force */
+	ES_HOOK_HSAVE_PLAIN,   /* VM_HSAVE_PA without the C-bit */
 	ES_HOOK_CHECK,         /* none: the registers are looked at with each of them */
 	ES_HOOKS
 };

@@ -286,11 +286,11 @@ static u32 handle_exit(struct vcpu *v, struct vmcb *b)
  * the host: the page has zeros. x87 and SSE come back as after reset: no state of
  * anybody is in them then (vcpu_state_load()).
  */
-static struct vmsa *fill_host_save(paddr_t hsave)
+static struct vmsa *fill_host_save(const struct svm_cpu *c)
 {
-	struct vmsa *s = (struct vmsa *)((u8 *)phys_to_virt(hsave) + HSAVE_STATE);
+	struct vmsa *s = (struct vmsa *)((u8 *)phys_to_virt(c->pages) + HSAVE_STATE);
 
-	svm_vmsave(hsave);
+	svm_vmsave(c->hsave);
 	s->xcr0 = cpu_features.xsave ? xgetbv(0) : 1;
 	s->tsc_aux = (u32)vcpu_state_tsc_aux();
 	return s;
@@ -317,7 +317,7 @@ void es_run(struct vcpu *v)
 	vcpu_state_load(v);
 	/* RFLAGS.IF stays set: host interrupts wait for GIF, and end guest mode. */
 	svm_clgi();
-	host = fill_host_save(svm_this_cpu()->hsave);
+	host = fill_host_save(svm_this_cpu());
 	/* The ASID is the VM's: another vCPU's translations are not for this one. */
 	if (*last != v->id + 1) {
 		*last = (u8)(v->id + 1);

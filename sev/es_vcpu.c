@@ -79,7 +79,7 @@ int es_vcpu_init(struct vcpu *v)
 	v->es = es;
 	v->trap_protected = true;
 	set_intercepts(b);
-	b->msrpm_base = msrpm;
+	b->msrpm_base = machine_pa(msrpm);
 	b->np_control = VMCB_NP_ENABLE | VMCB_SEV_ENABLE | VMCB_SEV_ES_ENABLE;
 	b->lbr_control = VMCB_LBR_ENABLE; /* SEV-ES guests need it: APM vol. 2, 15.35.2 */
 	b->vmsa_pa = vmsa;                /* plain address: the CPU knows that it is encrypted */
@@ -100,19 +100,21 @@ void es_vcpu_destroy(struct vcpu *v)
 	v->es = NULL;
 }
 
-/* The registers come with the VMSA of the launch that follows. */
-void es_vcpu_reset(struct vcpu *v)
+/* Power on: the registers come with the launch that follows. INIT: they cannot be set. */
+void es_vcpu_reset(struct vcpu *v, bool init)
 {
 	struct es_vcpu *es = v->es;
 	struct vmcb *b = svm_vmcb(v);
 
+	es->nmi_masked = false;
+	if (init)
+		return;
 	memset(v->gpr, 0, sizeof(v->gpr));
 	es->hold = ES_HOLD_NONE;
 	es->wake = 0;
 	es->version = 0;
 	es->efer = 0;
 	es->cr8 = 0;
-	es->nmi_masked = false;
 	es->npf_count = 0;
 	b->int_state = 0;
 	b->eventinj = 0;
@@ -160,27 +162,12 @@ void es_print_regs(const struct vcpu *v)
 }
 
 /*
- * Registers cannot be set to their values after INIT: the vCPU waits, and goes on
- * where it was. Its APs' firmware or system has it in reset hold by then; that is
- * what a start-up IPI ends, and its vector means nothing: the first one starts
- * the VMSA of the launch, later ones a jump through the AP jump table (GHCB
- * specification, 4.3).
+ * After INIT the vCPU waits, and goes on where it was. Its APs' firmware or system
+ * has it in reset hold by then; that is what a start-up IPI ends, and its vector
+ * means nothing: the first one starts the VMSA of the launch, later ones a jump
+ * through the AP jump table (GHCB specification, 4.3).
  */
-static void take_init(struct vcpu *v)
-{
-	if (v->id == 0)
-		return;
-	v->event.type = VEVENT_NONE;
-	v->nmi_pending = 0;
-	v->es->nmi_masked = false;
-	v->halted = false;
-	vcpu_hazard_clear(v, HAZ_EVENT | HAZ_NMI | HAZ_IRQ);
-	pv_reset(v);
-	vlapic_reset(&v->lapic, true);
-	v->state = VCPU_WAIT_SIPI;
-}
-
-static void take_sipi(struct vcpu *v)
+void es_take_sipi(struct vcpu *v)
 {
 	if (v->es->hold != ES_HOLD_NONE)
 		v->es->wake = 2;
@@ -188,12 +175,4 @@ static void take_sipi(struct vcpu *v)
 		return;
 	v->halted = false;
 	v->state = VCPU_ON;
-}
-
-void es_startup_events(struct vcpu *v, u32 hazards)
-{
-	if ((hazards & HAZ_INIT) != 0)
-		take_init(v);
-	if ((hazards & HAZ_SIPI) != 0)
-		take_sipi(v);
 }

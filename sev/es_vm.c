@@ -118,7 +118,14 @@ int es_vm_map(struct vm *vm)
 
 int es_stop(struct vm *vm)
 {
-	return vm->es == NULL ? 0 : end_guest(vm->es);
+	if (vm->es == NULL)
+		return 0;
+	es_secret_drop(vm->es);
+	if (vm->state == VM_WAITING) {
+		vm->state = VM_OFF;
+		vm->why[0] = '\0';
+	}
+	return end_guest(vm->es);
 }
 
 static void bury(struct vm *vm)

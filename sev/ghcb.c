@@ -485,12 +485,10 @@ static inline u32 answer_cpuid(struct vcpu *v, volatile struct ghcb *g, const st
 static __attribute__((noinline)) u32 cpuid_computed(struct vcpu *v, u32 leaf)
 {
 	volatile struct ghcb *g = v->es->page;
-	struct cpuid_entry e;
 
 	if (leaf == LEAF_XSAVE)
 		return page_request(v, v->es->page_gpa);
-	cpuid_dynamic(v, leaf, (u32)g->rcx, &e);
-	return answer_cpuid(v, g, &e);
+	return answer_cpuid(v, g, cpuid_dynamic(v, leaf, (u32)g->rcx, v->es->cr4));
 }
 
 /*

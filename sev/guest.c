@@ -171,7 +171,7 @@ int sev_guest_data(const struct sev_guest *g, paddr_t pa, u64 len)
 
 	while (err == 0 && len != 0) {
 		u64 n = MIN(len, CHUNK);
-		struct psp_range b = { .handle = g->handle, .addr = pa, .len = (u32)n };
+		struct psp_range b = { .handle = g->handle, .addr = machine_pa(pa), .len = (u32)n };
 
 		sev_flush_lines(pa, n);
 		err = psp_launch_update_data(&b);
@@ -183,7 +183,7 @@ int sev_guest_data(const struct sev_guest *g, paddr_t pa, u64 len)
 
 int sev_guest_vmsa(const struct sev_guest *g, paddr_t pa)
 {
-	struct psp_range b = { .handle = g->handle, .addr = pa, .len = PAGE_SIZE };
+	struct psp_range b = { .handle = g->handle, .addr = machine_pa(pa), .len = PAGE_SIZE };
 
 	sev_flush_lines(pa, PAGE_SIZE);
 	return psp_launch_update_vmsa(&b);
@@ -195,7 +195,7 @@ int sev_guest_measure(const struct sev_guest *g, u8 *measure)
 	int err;
 
 	sev_lock();
-	b.addr = virt_to_phys(sev_page());
+	b.addr = machine_pa(virt_to_phys(sev_page()));
 	err = psp_launch_measure(&b);
 	if (err == 0)
 		memcpy(measure, sev_page(), PSP_MEASURE_SIZE);
@@ -207,7 +207,7 @@ int sev_guest_secret(const struct sev_guest *g, const u8 *hdr, paddr_t trans, pa
 {
 	struct psp_packet b = {
 		.handle = g->handle, .hdr_len = PSP_SECRET_HDR_SIZE,
-		.guest = guest, .guest_len = len, .trans = trans, .trans_len = len,
+		.guest = machine_pa(guest), .guest_len = len, .trans = trans, .trans_len = len,
 	};
 	int err;
 
@@ -216,8 +216,9 @@ int sev_guest_secret(const struct sev_guest *g, const u8 *hdr, paddr_t trans, pa
 	sev_flush_lines(guest, len);
 	sev_lock();
 	memcpy(sev_page(), hdr, PSP_SECRET_HDR_SIZE);
-	b.hdr = virt_to_phys(sev_page());
+	b.hdr = machine_pa(virt_to_phys(sev_page()));
 	err = psp_launch_secret(&b);
+	memset(sev_page(), 0, PSP_SECRET_HDR_SIZE);
 	sev_unlock();
 	return err;
 }
@@ -239,7 +240,7 @@ int sev_guest_report(const struct sev_guest *g, const u8 *nonce, u8 *report)
 
 	memcpy(b.nonce, nonce, sizeof(b.nonce));
 	sev_lock();
-	b.addr = virt_to_phys(sev_page());
+	b.addr = machine_pa(virt_to_phys(sev_page()));
 	err = psp_attestation(&b);
 	if (err == 0)
 		memcpy(report, sev_page(), PSP_REPORT_SIZE);

@@ -5,6 +5,7 @@
 #include "core/log.h"
 #include "core/pmm.h"
 #include "core/string.h"
+#include "sev/base64.h"
 #include "sev/es.h"
 #include "sev/es_hooks.h"
 #include "sev/vmsa.h"
@@ -35,43 +36,6 @@ int es_plan_add(struct vm *vm, struct es_plan *p, gpa_t gpa, u64 size)
 
 /* --- the owner's files --- */
 
-static s32 base64_digit(u8 c)
-{
-	if (c >= 'A' && c <= 'Z')
-		return c - 'A';
-	if (c >= 'a' && c <= 'z')
-		return c - 'a' + 26;
-	if (c >= '0' && c <= '9')
-		return c - '0' + 52;
-	return c == '+' ? 62 : c == '/' ? 63 : -1;
-}
-
-/* Number of bytes in out, which has room for size; more than size: too long or no base64. */
-static u64 base64(const struct loader_image *f, u8 *out, u64 size)
-{
-	u64 n = 0;
-	u32 bits = 0, count = 0;
-
-	for (u64 i = 0; i < f->size; i++) {
-		u8 c = f->data[i];
-		s32 digit = base64_digit(c);
-
-		if (c == '=' || c == '\n' || c == '\r')
-			continue;
-		if (digit < 0)
-			return size + 1;
-		bits = bits << 6 | (u32)digit;
-		count += 6;
-		if (count < 8)
-			continue;
-		if (n == size)
-			return size + 1;
-		count -= 8;
-		out[n++] = (u8)(bits >> count);
-	}
-	return n;
-}
-
 /* A file of fixed size, as it is or in base64 (as sevctl writes it); nothing for an empty path. */
 static int owner_file(struct launch *x, const char *key, const char *path, u8 *out, u64 size)
 {
@@ -85,7 +49,7 @@ static int owner_file(struct launch *x, const char *key, const char *path, u8 *o
 		return err;
 	if (f.size == size)
 		memcpy(out, f.data, size);
-	else if (base64(&f, out, size) != size)
+	else if (base64_decode(f.data, f.size, out, size) != (s64)size)
 		return loader_error(&x->l, &f, -EPROTO, "not a file of %lu bytes, nor base64 of one",
 				    size);
 	return 0;
@@ -108,7 +72,7 @@ static int owner_files(struct launch *x)
 	if (err == 0)
 		err = owner_file(x, "sev-secret-header", c->sev_secret_header, x->header,
 				 PSP_SECRET_HDR_SIZE);
-	if (err == 0 && c->sev_secret[0] != '\0')
+	if (err == 0 && c->sev_secret[0] != '\0' && !config_secret_waits(c))
 		err = loader_file(&x->l, "sev-secret", c->sev_secret, &x->secret);
 	return err;
 }
@@ -194,37 +158,31 @@ static int measure(struct launch *x)
 static int secret(struct launch *x)
 {
 	struct vm *vm = x->l.vm;
-	gpa_t gpa = vm->config->sev_secret_gpa != 0 ? vm->config->sev_secret_gpa : x->plan.secret;
-	size_t len = x->secret.size;
-	void *p;
 
-	if (len == 0)
+	if (vm->config->sev_secret[0] == '\0')
 		return 0;
-	p = gpa != 0 ? vm_ram_ptr(vm, gpa, &len, true) : NULL;
-	if (p == NULL || len != x->secret.size)
-		return loader_error(&x->l, &x->secret, -EFAULT,
-				    "no place for %lu bytes at 0x%lx; set sev-secret-gpa",
-				    x->secret.size, gpa);
-	return sev_guest_secret(&vm->es->guest, x->header, x->secret.pa, virt_to_phys(p), (u32)len);
+	es_secret_place(vm, x->plan.secret, x->plan.secret_size);
+	return config_secret_waits(vm->config) ? es_secret_wait(vm) :
+	       es_secret_give(vm, x->header, x->secret.pa, x->secret.size);
 }
 
 static int start(struct launch *x)
 {
 	struct vm *vm = x->l.vm;
-	const struct sev_session s = { .cert = virt_to_phys(x->cert),
-				       .session = virt_to_phys(x->session) };
+	const struct sev_session s = { .cert = machine_pa(virt_to_phys(x->cert)),
+				       .session = machine_pa(virt_to_phys(x->session)) };
 
 	return sev_guest_start(&vm->es->guest, vm->es->name, vm->config->policy,
 			       vm->config->sev_session[0] != '\0' ? &s : NULL);
 }
 
-/* What plain text is left in the caches would be written over the guest's own lines. */
-static int finish(struct launch *x)
+static int ended(const struct vm *vm, const char *step, int err)
 {
-	sev_wbinvd();
-	if (es_hook(ES_HOOK_NO_FINISH))
-		return 0;
-	return sev_guest_finish(&x->l.vm->es->guest);
+	if (err != 0)
+		log_err("vm %s: SEV-ES launch ended at %s: error %d%s%s", vm->name, step, -err,
+			err == -EIO ? ", PSP status " : "",
+			err == -EIO ? psp_status_name(psp_last_status()) : "");
+	return err;
 }
 
 static int run_steps(struct launch *x)
@@ -236,18 +194,30 @@ static int run_steps(struct launch *x)
 		{ "the owner's files", owner_files }, { "the image", make_plan },
 		{ "LAUNCH_START", start }, { "LAUNCH_UPDATE_DATA", encrypt_ranges },
 		{ "LAUNCH_UPDATE_VMSA", encrypt_vmsas }, { "LAUNCH_MEASURE", measure },
-		{ "LAUNCH_SECRET", secret }, { "LAUNCH_FINISH", finish },
+		{ "LAUNCH_SECRET", secret },
 	};
 	int err = 0;
 
-	for (size_t i = 0; i < ARRAY_SIZE(step) && err == 0; i++) {
-		err = step[i].run(x);
-		if (err != 0)
-			log_err("vm %s: SEV-ES launch ended at %s: error %d%s%s", x->l.vm->name,
-				step[i].name, -err, err == -EIO ? ", PSP status " : "",
-				err == -EIO ? psp_status_name(psp_last_status()) : "");
-	}
+	for (size_t i = 0; i < ARRAY_SIZE(step) && err == 0; i++)
+		err = ended(x->l.vm, step[i].name, step[i].run(x));
 	return err;
+}
+
+/* What plain text is left in the caches would be written over the guest's own lines. */
+int es_launch_finish(struct vm *vm)
+{
+	struct es_vm *es = vm->es;
+	int err = 0;
+
+	sev_wbinvd();
+	if (!es_hook(ES_HOOK_NO_FINISH))
+		err = ended(vm, "LAUNCH_FINISH", sev_guest_finish(&es->guest));
+	if (err != 0)
+		return err;
+	for (u32 i = 0; i < vm->vcpus; i++)
+		svm_vcpu(vm->vcpu[i])->fixed_asid = es->guest.asid;
+	es_hook_launched(vm);
+	return 0;
 }
 
 int es_launch(struct vm *vm)
@@ -263,14 +233,13 @@ int es_launch(struct vm *vm)
 	es->ap_jump_table = 0;
 	memset(es->last, 0, sizeof(es->last));
 	err = run_steps(&x);
-	if (x.owner != 0)
+	if (x.owner != 0) {
+		memset(x.cert, 0, PAGE_SIZE); /* with what follows it, the secret's header */
 		free_pages(x.owner, ORDER_4K);
-	if (err != 0) {
-		(void)es_stop(vm);
-		return err;
 	}
-	for (u32 i = 0; i < vm->vcpus; i++)
-		svm_vcpu(vm->vcpu[i])->fixed_asid = es->guest.asid;
-	es_hook_launched(vm);
-	return 0;
+	if (err == 0 && vm->state != VM_WAITING)
+		err = es_launch_finish(vm);
+	if (err != 0)
+		(void)es_stop(vm);
+	return err;
 }

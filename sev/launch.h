@@ -27,7 +27,7 @@ struct es_plan {
 	u32 entry;       /* direct: EIP of all vCPUs */
 	u32 info;        /* direct: their ESI, address of the launch information */
 	u32 ap_reset;    /* else: where APs begin, 0: the boot processor's reset vector */
-	gpa_t secret;    /* place for the owner's secret, within one page frame of 4 KiB; 0: none named */
+	gpa_t secret;    /* place for the owner's secret; 0: none named */
 	u32 secret_size;
 };
 

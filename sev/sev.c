@@ -449,6 +449,8 @@ static int psp_shell(int argc, char **argv)
 		return test_command(count);
 	if (!strcmp(what, "status"))
 		return status_command();
+	if (!strcmp(what, "cert"))
+		return sev_cert_print();
 	if (strcmp(what, "up") != 0 && strcmp(what, "down") != 0)
 		return -EINVAL;
 	err = what[0] == 'u' ? sev_up() : sev_down();
@@ -456,5 +458,5 @@ static int psp_shell(int argc, char **argv)
 		   "%s: failed; see log dmesg\n", what);
 	return err == -EINVAL ? -EIO : err;
 }
-SHELL_COMMAND(psp, psp_shell, "[status | up | down | test [COUNT]]",
+SHELL_COMMAND(psp, psp_shell, "[status | up | down | cert | test [COUNT]]",
 	      "the security processor, SEV-ES and why it is not available");

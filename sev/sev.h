@@ -135,6 +135,8 @@ u32 sev_guest_count(void);
 /* The processor has been shut down: those failed starts are gone, too. */
 void sev_guest_forget(void);
 void sev_guest_print(void);
+/* The shell's `psp cert`: the platform's certificates PDH, PEK, OCA and CEK, in base64. */
+int sev_cert_print(void);
 /* PSP_MEASURE_SIZE bytes in hexadecimal, with a zero behind. */
 void sev_measure_text(const u8 *measure, char *text);
 

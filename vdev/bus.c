@@ -159,28 +159,11 @@ static __attribute__((noinline)) u32 port_read_slowly(const struct vdev_bus *bus
 	return value;
 }
 
-/* Nearly every access is one byte, which always fits. The device's range, or NULL. */
-static inline const struct vdev_range *byte_port(const struct vdev_bus *bus, u32 port)
-{
-	u32 index = port < VDEV_BUS_INDEXED ? bus->port_index[port] : 0;
-
-	return index != 0 ? &bus->port[index - 1] : NULL;
-}
-
 u32 vdev_bus_port_read(const struct vdev_bus *bus, u16 port, u32 size)
 {
-	const struct vdev_range *r;
-	u32 mask;
+	const struct vdev_range *r = simple_port(bus, port, size);
+	u32 mask = port_mask[size & 7];
 
-	if (likely(size == 1)) {
-		r = byte_port(bus, port);
-		if (likely(r != NULL))
-			return (u8)r->read(r->dev, port - r->base, 1);
-		if (port < VDEV_BUS_INDEXED)
-			return 0xFF;
-	}
-	r = simple_port(bus, port, size);
-	mask = port_mask[size & 7];
 	if (unlikely(!r || mask == 0))
 		return port_read_slowly(bus, port, size);
 	return (u32)r->read(r->dev, port - r->base, size) & mask;
@@ -207,18 +190,9 @@ static __attribute__((noinline)) void port_write_slowly(const struct vdev_bus *b
 
 void vdev_bus_port_write(const struct vdev_bus *bus, u16 port, u32 size, u32 value)
 {
-	const struct vdev_range *r;
-	u32 mask;
+	const struct vdev_range *r = simple_port(bus, port, size);
+	u32 mask = port_mask[size & 7];
 
-	if (likely(size == 1)) {
-		r = byte_port(bus, port);
-		if (likely(r != NULL))
-			r->write(r->dev, port - r->base, 1, (u8)value);
-		if (r != NULL || port < VDEV_BUS_INDEXED)
-			return;
-	}
-	r = simple_port(bus, port, size);
-	mask = port_mask[size & 7];
 	if (unlikely(!r || mask == 0))
 		port_write_slowly(bus, port, size, value);
 	else

@@ -22,7 +22,7 @@ struct vdev_range {
 	void *dev;
 	const char *name;
 	u32 width; /* widest access the device takes; wider ones are split. 0: any */
-};
+} __aligned(64);
 
 /* Ports below this are found by one look into a table; nearly all of a PC's are. */
 #define VDEV_BUS_INDEXED 0x1000U
@@ -50,6 +50,29 @@ const struct vdev_range *vdev_bus_find_mmio(const struct vdev_bus *bus, gpa_t gp
  */
 u32 vdev_bus_port_read(const struct vdev_bus *bus, u16 port, u32 size);
 void vdev_bus_port_write(const struct vdev_bus *bus, u16 port, u32 size, u32 value);
+/* One byte, as nearly every access is: it always fits, and mostly one look finds its device. */
+static inline u8 vdev_bus_byte_read(const struct vdev_bus *bus, u32 port)
+{
+	const struct vdev_range *r;
+
+	if (unlikely(port >= VDEV_BUS_INDEXED))
+		return (u8)vdev_bus_port_read(bus, (u16)port, 1);
+	if (bus->port_index[port] == 0)
+		return 0xFF;
+	r = &bus->port[bus->port_index[port] - 1L];
+	return (u8)r->read(r->dev, port - r->base, 1);
+}
+static inline void vdev_bus_byte_write(const struct vdev_bus *bus, u32 port, u8 value)
+{
+	const struct vdev_range *r;
+
+	if (unlikely(port >= VDEV_BUS_INDEXED)) {
+		vdev_bus_port_write(bus, (u16)port, 1, value);
+	} else if (bus->port_index[port] != 0) {
+		r = &bus->port[bus->port_index[port] - 1L];
+		r->write(r->dev, port - r->base, 1, value);
+	}
+}
 u64 vdev_bus_mmio_read(const struct vdev_bus *bus, gpa_t gpa, u32 size);
 void vdev_bus_mmio_write(const struct vdev_bus *bus, gpa_t gpa, u32 size, u64 value);
 

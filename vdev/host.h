@@ -46,6 +46,8 @@ u64 vdev_tsc_to_ns(struct vdev_host *h, u32 vcpu, u64 guest_tsc);
 #define VDEV_KICK_INIT BIT32(2)
 #define VDEV_KICK_SIPI BIT32(3) /* arg = start vector */
 void vdev_kick(struct vdev_host *h, u32 vcpu, u32 what, u32 arg);
+/* VDEV_KICK_IRQ of a vCPU to itself, in an exit of its own. */
+void vdev_kick_self(struct vdev_host *h, u32 vcpu);
 
 /* Bounds-checked guest memory; -EFAULT when any byte is not RAM, or is private (SEV). */
 int vm_memory_read(struct vdev_host *h, gpa_t gpa, void *buf, size_t len);

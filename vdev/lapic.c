@@ -89,10 +89,27 @@ static inline void update_ppr(struct vlapic *l)
 	poke(l->ppr, (tpr & 0xF0) >= isrv ? tpr : isrv);
 }
 
-static inline int irr_highest(const struct vlapic *l)
+/* What the vCPU sent to itself goes where all others are. */
+RARE static void settle_own(struct vlapic *l)
+{
+	u32 w = l->own >> 5;
+
+	__atomic_or_fetch(&l->irr[w], BIT32(l->own & 31), __ATOMIC_SEQ_CST);
+	__atomic_or_fetch(&l->irr_words, BIT32(w), __ATOMIC_SEQ_CST);
+	l->own = 0;
+}
+
+/* The highest vector that is requested; what is alone needs no look into the registers. */
+static inline int highest_requested(struct vlapic *l)
 {
 	u32 words = peek(l->irr_words);
 
+	if (l->own != 0) {
+		if (likely(!words))
+			return l->own;
+		settle_own(l);
+		words = peek(l->irr_words);
+	}
 	/* A sender sets the summary bit last, so it may be stale: then the next word counts. */
 	while (words) {
 		u32 w = top_bit(words);
@@ -104,6 +121,12 @@ static inline int irr_highest(const struct vlapic *l)
 	return -1;
 }
 
+/* TMR: the last one that came was level triggered. */
+static inline bool is_level(const struct vlapic *l, u32 vector)
+{
+	return (peek(l->tmr[vector >> 5]) >> (vector & 31) & 1) != 0;
+}
+
 static bool pic_waits(const struct vlapic *l)
 {
 	return peek(l->p->pic.intr) && (l->extint || peek(l->extint_once));
@@ -111,7 +134,7 @@ static bool pic_waits(const struct vlapic *l)
 
 int vlapic_pending(struct vlapic *l)
 {
-	int vector = irr_highest(l);
+	int vector = highest_requested(l);
 
 	if (vector >= 0 && (vector & 0xF0) > (l->ppr & 0xF0))
 		return vector;
@@ -122,7 +145,7 @@ int vlapic_pending(struct vlapic *l)
 
 int vlapic_blocked(struct vlapic *l)
 {
-	int vector = irr_highest(l);
+	int vector = highest_requested(l);
 
 	if (vector < 0 || (vector & 0xF0) <= (l->isrv & 0xF0))
 		return -1;
@@ -141,17 +164,21 @@ static void irr_clear(struct vlapic *l, u32 vector)
 		__atomic_or_fetch(&l->irr_words, BIT32(w), __ATOMIC_SEQ_CST);
 }
 
-int vlapic_accept(struct vlapic *l)
+static inline void begin_service(struct vlapic *l, u32 vector)
 {
-	int highest = irr_highest(l);
+	poke(l->isr[vector >> 4], (u8)vector);
+	poke(l->isr_classes, l->isr_classes | BIT32(vector >> 4));
+	l->isrv = (u8)vector;
+	poke(l->ppr, (u8)(vector & 0xF0)); /* it is above TPR */
+}
+
+RARE static int accept_other(struct vlapic *l)
+{
+	int highest = highest_requested(l);
 
 	if (highest >= 0 && (highest & 0xF0) > (l->ppr & 0xF0)) {
-		u32 vector = (u32)highest, w = vector >> 5;
-		irr_clear(l, vector);
-		poke(l->isr[w], l->isr[w] | BIT32(vector & 31));
-		l->isr_words |= BIT32(w);
-		l->isrv = (u8)vector;
-		update_ppr(l);
+		irr_clear(l, (u32)highest);
+		begin_service(l, (u32)highest);
 		return highest;
 	}
 	if (!pic_waits(l))
@@ -160,37 +187,45 @@ int vlapic_accept(struct vlapic *l)
 	return vpic_inta(&l->p->pic);
 }
 
+int vlapic_accept(struct vlapic *l)
+{
+	u32 own = l->own;
+
+	if (own != 0 && !peek(l->irr_words) && (own & 0xF0) > (l->ppr & 0xF0)) {
+		l->own = 0;
+		begin_service(l, own);
+		return (int)own;
+	}
+	return accept_other(l);
+}
+
 /* Something may have become deliverable on this very vCPU. */
 static inline void recheck(struct vlapic *l)
 {
-	if (peek(l->irr_words))
+	if (vlapic_waits(l))
 		vdev_kick(l->host, l->vcpu, VDEV_KICK_IRQ, 0);
+}
+
+RARE static void eoi_of_level(struct vlapic *l, u32 vector)
+{
+	vplatform_eoi(l->p, (u8)vector);
+	recheck(l);
 }
 
 void vlapic_eoi(struct vlapic *l)
 {
-	u32 words = l->isr_words;
+	u32 vector = l->isrv, classes;
 
-	if (unlikely(!words))
+	if (unlikely(!vector))
 		return;
-
-	u32 vector = l->isrv, w = vector >> 5, bit = BIT32(vector & 31);
-	u32 rest = l->isr[w] & ~bit;
-	poke(l->isr[w], rest);
-	if (!rest) {
-		words &= ~BIT32(w);
-		l->isr_words = words;
-	}
-	if (unlikely(words)) {
-		w = top_bit(words);
-		l->isrv = (u8)(w * 32 + top_bit(l->isr[w]));
-	} else {
-		l->isrv = 0;
-	}
+	classes = l->isr_classes & ~BIT32(vector >> 4);
+	poke(l->isr_classes, classes);
+	l->isrv = unlikely(classes) ? l->isr[top_bit(classes)] : 0;
 	update_ppr(l);
-	if (unlikely(peek(l->tmr[vector >> 5]) & bit))
-		vplatform_eoi(l->p, (u8)vector);
-	recheck(l);
+	if (unlikely(is_level(l, vector)))
+		eoi_of_level(l, vector);
+	else
+		recheck(l);
 }
 
 void vlapic_set_tpr_hw(struct vlapic *l, u8 tpr)
@@ -326,13 +361,24 @@ static u64 addressed_set(struct vdev_platform *p, const struct apic_message *m)
 	return set;
 }
 
+/* Word n of the ISR. */
+RARE static u32 isr_word(const struct vlapic *l, u32 n)
+{
+	u32 classes = peek(l->isr_classes), word = 0;
+
+	for (u32 c = 2 * n; c < 2 * n + 2; c++)
+		if (classes >> c & 1)
+			word |= BIT32(peek(l->isr[c]) & 31);
+	return word;
+}
+
 /* The focus processor has the vector in service or requested (SDM vol. 3A, 11.6.2.4). */
 static bool is_focus(const struct vlapic *l, u8 vector)
 {
 	u32 w = vector >> 5;
 
 	return !(peek(l->svr) & SVR_NO_FOCUS) &&
-	       ((peek(l->irr[w]) | peek(l->isr[w])) & BIT32(vector & 31)) != 0;
+	       ((peek(l->irr[w]) | isr_word(l, w)) & BIT32(vector & 31)) != 0;
 }
 
 /* Lowest-priority arbitration; equals take turns. */
@@ -431,11 +477,21 @@ RARE static void icr_send_message(struct vlapic *l, u32 low, u32 dest)
 		icr_send_shorthand(l, ICR_SHORTHAND(low), &m);
 }
 
-/* A fixed interrupt to oneself takes no message. */
+/* A fixed interrupt to oneself: taken at the next entry nearly always, and seen by nobody else. */
+static inline void send_to_self(struct vlapic *l, u32 vector)
+{
+	if (unlikely(!l->open || l->own != 0 || is_level(l, vector))) {
+		deliver_fixed(l, (u8)vector, false);
+		return;
+	}
+	l->own = (u8)vector;
+	vdev_kick_self(l->host, l->vcpu);
+}
+
 static inline void icr_send(struct vlapic *l, u32 low, u32 dest)
 {
 	if ((low & ICR_TO_SELF_MASK) == ICR_TO_SELF_FIXED && (low & 0xF0) != 0)
-		deliver_fixed(l, (u8)low, false);
+		send_to_self(l, low & 0xFF);
 	else
 		icr_send_message(l, low, dest);
 }
@@ -445,7 +501,7 @@ static void self_ipi(struct vlapic *l, u8 vector)
 	if (unlikely(vector < 16))
 		raise_error(l, ESR_SEND_VECTOR);
 	else
-		deliver_fixed(l, vector, false);
+		send_to_self(l, vector);
 }
 
 /* Timer (SDM vol. 3A, 11.5.4) -------------------------------------------- */
@@ -518,6 +574,7 @@ static void timer_program(struct vlapic *l, u64 now)
 	else if (l->due_ns)
 		vdev_timer_cancel(&l->timer);
 	l->due_ns = due;
+	l->armed_tsc = due ? l->deadline_tsc : 0;
 }
 
 void vlapic_tsc_changed(struct vlapic *l)
@@ -535,9 +592,13 @@ static void timer_fired(void *arg)
 	spin_lock(&l->timer_lock);
 	u64 now = vdev_now_ns(l->host);
 	u32 lvt = l->lvt[LVT_TIMER];
-	bool fire = l->due_ns && now >= l->due_ns;
-	if (fire) {
+	bool put_off = l->armed_tsc != l->deadline_tsc;
+	bool fire = !put_off && l->due_ns && now >= l->due_ns;
+	if (put_off) {
+		timer_program(l, now);
+	} else if (fire) {
 		l->deadline_tsc = 0;
+		l->armed_tsc = 0;
 		l->due_ns = 0;
 		if (TIMER_MODE(lvt) == TIMER_PERIODIC)
 			timer_program(l, now);
@@ -599,15 +660,16 @@ static u64 read_deadline(struct vlapic *l)
 	return value;
 }
 
-RARE static void write_deadline(struct vlapic *l, u64 tsc)
+/* Unlocks the timer. */
+RARE static void move_deadline(struct vlapic *l, u64 tsc)
 {
+	u32 lvt = l->lvt[LVT_TIMER];
 	bool now_due = false;
 
-	if (TIMER_MODE(l->lvt[LVT_TIMER]) != TIMER_DEADLINE || l->mode == VLAPIC_OFF)
+	if (TIMER_MODE(lvt) != TIMER_DEADLINE || l->mode == VLAPIC_OFF) {
+		spin_unlock(&l->timer_lock);
 		return;
-
-	spin_lock(&l->timer_lock);
-	u32 lvt = l->lvt[LVT_TIMER];
+	}
 	if (tsc && tsc <= vdev_guest_tsc(l->host, l->vcpu)) {
 		now_due = !(lvt & LVT_MASKED);
 		tsc = 0;
@@ -617,6 +679,21 @@ RARE static void write_deadline(struct vlapic *l, u64 tsc)
 	spin_unlock(&l->timer_lock);
 	if (now_due)
 		deliver_fixed(l, (u8)lvt, false);
+}
+
+/*
+ * A deadline that is only put off, as kernels do again and again, leaves the host's
+ * timer where it is: that comes too early, once for however many, and looks again.
+ */
+static void write_deadline(struct vlapic *l, u64 tsc)
+{
+	spin_lock(&l->timer_lock);
+	if (unlikely(!l->armed_tsc || tsc < l->armed_tsc)) {
+		move_deadline(l, tsc);
+		return;
+	}
+	l->deadline_tsc = tsc;
+	spin_unlock(&l->timer_lock);
 }
 
 /* Registers -------------------------------------------------------------- */
@@ -675,12 +752,16 @@ static bool read_register(struct vlapic *l, u32 reg, u32 *value)
 	case REG_LDR: *value = x2 ? x2apic_ldr(l) : l->ldr; break;
 	case REG_DFR: *value = l->dfr; return !x2;
 	case REG_SVR: *value = l->svr; break;
-	case REG_ISR ... REG_ISR + 7: *value = l->isr[reg - REG_ISR]; break;
+	case REG_ISR ... REG_ISR + 7: *value = isr_word(l, reg - REG_ISR); break;
 	case REG_TMR ... REG_TMR + 7: *value = peek(l->tmr[reg - REG_TMR]); break;
-	case REG_IRR ... REG_IRR + 7: *value = peek(l->irr[reg - REG_IRR]); break;
+	case REG_IRR ... REG_IRR + 7:
+		if (l->own != 0)
+			settle_own(l);
+		*value = peek(l->irr[reg - REG_IRR]);
+		break;
 	case REG_ESR: *value = l->esr; break;
-	case REG_ICR: *value = (u32)l->icr; break;
-	case REG_ICR2: *value = (u32)(l->icr >> 32); return !x2;
+	case REG_ICR: *value = l->icr_low; break;
+	case REG_ICR2: *value = l->icr_high; return !x2;
 	case REG_LVT ... REG_LVT + LVT_COUNT - 1: *value = l->lvt[reg - REG_LVT]; break;
 	case REG_TMICT: *value = l->tmict; break;
 	case REG_TMCCT:
@@ -728,7 +809,7 @@ RARE static void mmio_write_rest(struct vlapic *l, u32 reg, u32 value)
 	switch (reg) {
 	case REG_LDR: poke(l->ldr, value & 0xFF000000); break;
 	case REG_DFR: poke(l->dfr, value | 0x0FFFFFFF); break;
-	case REG_ICR2: l->icr = (u64)(value & 0xFF000000) << 32 | (u32)l->icr; break;
+	case REG_ICR2: l->icr_high = value & 0xFF000000; break;
 	case REG_ID:
 	case REG_VERSION:
 	case REG_APR:
@@ -744,20 +825,17 @@ RARE static void mmio_write_rest(struct vlapic *l, u32 reg, u32 value)
 
 void vlapic_mmio_write(struct vlapic *l, u32 offset, u32 size, u32 value)
 {
-	u32 reg = offset >> 4;
-
-	if (unlikely(size != 4 || (offset & 0xF) || offset >= PAGE_SIZE))
+	if (unlikely(size != 4))
 		return;
-	if (likely(reg == REG_EOI)) {
+	if (likely(offset == REG_EOI << 4)) {
 		vlapic_eoi(l);
-	} else if (likely(reg == REG_ICR)) {
-		value &= ICR_WRITABLE;
-		l->icr = (l->icr & ~0xFFFFFFFFULL) | value;
-		icr_send(l, value, (u32)(l->icr >> 56));
-	} else if (likely(reg == REG_TPR)) {
+	} else if (likely(offset == REG_ICR << 4)) {
+		l->icr_low = value & ICR_WRITABLE;
+		icr_send(l, l->icr_low, l->icr_high >> 24);
+	} else if (offset == REG_TPR << 4) {
 		write_tpr(l, (u8)value);
-	} else {
-		mmio_write_rest(l, reg, value);
+	} else if ((offset & 0xF) == 0 && offset < PAGE_SIZE) {
+		mmio_write_rest(l, offset >> 4, value);
 	}
 }
 
@@ -805,8 +883,9 @@ static int x2apic_write(struct vlapic *l, u32 reg, u64 value)
 	if (likely(reg == REG_ICR)) {
 		if (unlikely((u32)value & ICR_RESERVED))
 			return -EINVAL;
-		l->icr = value & (~0xFFFFFFFFULL | ICR_WRITABLE);
-		icr_send(l, (u32)l->icr, (u32)(value >> 32));
+		l->icr_low = (u32)value & ICR_WRITABLE;
+		l->icr_high = (u32)(value >> 32);
+		icr_send(l, l->icr_low, l->icr_high);
 		return 0;
 	}
 	return x2apic_write_rest(l, reg, value);
@@ -818,7 +897,7 @@ static int x2apic_read(struct vlapic *l, u32 reg, u64 *value)
 
 	if (l->mode != VLAPIC_X2APIC || !read_register(l, reg, &low))
 		return -EINVAL;
-	*value = reg == REG_ICR ? l->icr : low;
+	*value = reg == REG_ICR ? (u64)l->icr_high << 32 | low : low;
 	return 0;
 }
 
@@ -832,6 +911,7 @@ static void reset_registers(struct vlapic *l)
 	l->start_ns = 0;
 	l->deadline_tsc = 0;
 	l->due_ns = 0;
+	l->armed_tsc = 0;
 	for (u32 n = 0; n < LVT_COUNT; n++)
 		poke(l->lvt[n], LVT_MASKED);
 	spin_unlock(&l->timer_lock);
@@ -841,11 +921,11 @@ static void reset_registers(struct vlapic *l)
 		l->lvt[LVT_LINT0] = APIC_EXTINT << 8;
 	for (u32 w = 0; w < 8; w++) {
 		poke(l->irr[w], 0);
-		poke(l->isr[w], 0);
 		poke(l->tmr[w], 0);
 	}
 	poke(l->irr_words, 0);
-	l->isr_words = 0;
+	l->own = 0;
+	poke(l->isr_classes, 0);
 	l->isrv = 0;
 	poke(l->extint_once, false);
 	vlapic_set_tpr_hw(l, 0);
@@ -853,9 +933,15 @@ static void reset_registers(struct vlapic *l)
 	poke(l->open, false);
 	poke(l->ldr, 0);
 	poke(l->dfr, ~0U);
-	l->icr = 0;
+	l->icr_low = 0;
+	l->icr_high = 0;
 	l->esr = 0;
 	poke(l->esr_pending, 0);
+}
+
+static void place(struct vlapic *l, u8 mode)
+{
+	l->page = mode == VLAPIC_XAPIC ? l->base_msr & PAGE_MASK : VLAPIC_NOWHERE;
 }
 
 /* Legal transitions: SDM vol. 3A, 11.12.5. */
@@ -874,13 +960,14 @@ RARE static int write_apic_base(struct vlapic *l, u64 value)
 		return -EINVAL;
 
 	l->base_msr = value;
+	place(l, mode);
 	if (mode == l->mode)
 		return 0;
 	poke(l->mode, mode);
 	if (mode == VLAPIC_OFF)
 		reset_registers(l);
 	if (mode == VLAPIC_X2APIC)
-		l->icr &= 0xFFFFFFFF; /* the destination's format differs */
+		l->icr_high = 0; /* the destination's format differs */
 	update_extint(l);
 	return 0;
 }
@@ -916,6 +1003,7 @@ void vlapic_reset(struct vlapic *l, bool init)
 	if (!init) {
 		l->base_msr = VDEV_LAPIC_BASE | APIC_BASE_EN | (l->vcpu == 0 ? APIC_BASE_BSP : 0);
 		poke(l->mode, VLAPIC_XAPIC);
+		place(l, VLAPIC_XAPIC);
 	}
 	reset_registers(l);
 	update_extint(l);

@@ -2,6 +2,7 @@
 #ifndef RAVELIN_VDEV_LAPIC_H
 #define RAVELIN_VDEV_LAPIC_H
 
+#include "arch/x86/bits.h"
 #include "arch/x86/msr.h"
 #include "core/spinlock.h"
 #include "core/types.h"
@@ -12,7 +13,8 @@
  * chapter 16), as xAPIC and x2APIC.
  *
  * Any CPU may deliver an interrupt: irr, irr_words and tmr change by atomic
- * operations only. The timer's state is under timer_lock, because its callback
+ * operations only. `own` is what the vCPU sent to itself, kept beside irr until it is
+ * taken or must be compared: that takes no atomic operation. The timer's state is under timer_lock, because its callback
  * may run on another CPU. All the rest belongs to the vCPU itself; senders read
  * the addressing registers without a lock, as they would on a real bus.
  */
@@ -37,18 +39,20 @@ enum apic_delivery {
 
 struct vlapic {
 	u32 irr_words;      /* bit w: irr[w] may be non-zero; atomic */
-	u32 isr_words;      /* bit w: isr[w] is non-zero */
+	u32 isr_classes;    /* bit c: isr[c], a vector of priority class c, is in service */
 	u8 tpr;
 	u8 isrv;            /* highest vector in service, 0 for none */
 	u8 ppr;             /* follows tpr and isrv */
 	u8 mode;            /* enum vlapic_mode */
 	bool extint;        /* the PIC's INTR reaches this vCPU (LVT0, or the LAPIC is off) */
 	bool extint_once;   /* an ExtINT message waits; atomic */
+	u8 own;             /* 0 for none */
 	bool open;          /* on, and enabled by SVR: takes fixed interrupts */
 	u32 vcpu;           /* index, for vdev_kick() */
+	gpa_t page;         /* of its registers; VLAPIC_NOWHERE */
 	u32 irr[8];
-	u32 isr[8];
 	u32 tmr[8];
+	u8 isr[16];         /* one a class: only what is above PPR's class comes into service */
 	struct vdev_platform *p;
 	struct vdev_host *host;
 
@@ -58,7 +62,8 @@ struct vlapic {
 	u32 dfr;
 	u32 esr;            /* as latched by the last write */
 	u32 esr_pending;    /* atomic */
-	u64 icr;
+	u32 icr_low;
+	u32 icr_high;
 	u64 base_msr;
 	u32 lvt[LVT_COUNT];
 
@@ -68,6 +73,7 @@ struct vlapic {
 	u64 start_ns;       /* when the count was tmict */
 	u64 deadline_tsc;   /* IA32_TSC_DEADLINE, 0 when disarmed */
 	u64 due_ns;         /* the host timer's deadline, 0 when idle */
+	u64 armed_tsc;      /* the deadline_tsc that due_ns is for; 0: none */
 	struct vdev_timer timer;
 };
 
@@ -95,17 +101,19 @@ void vlapic_mmio_write(struct vlapic *l, u32 offset, u32 size, u32 value);
 int vlapic_msr_read(struct vlapic *l, u32 msr, u64 *value);
 int vlapic_msr_write(struct vlapic *l, u32 msr, u64 value);
 
-/* Does the LAPIC claim its page (enabled and not x2APIC), and where is that page. */
-static inline bool vlapic_mmio_enabled(const struct vlapic *l)
+/* Where gpa is in the page that the LAPIC claims (enabled and not x2APIC); PAGE_SIZE and more: not
+ * in that page, or there is none. */
+#define VLAPIC_NOWHERE BIT(63)
+static inline u64 vlapic_offset(const struct vlapic *l, gpa_t gpa)
 {
-	return l->mode == VLAPIC_XAPIC;
+	return gpa - l->page;
 }
 
-static inline gpa_t vlapic_base(const struct vlapic *l)
+/* Is any vector requested, whatever its priority? */
+static inline bool vlapic_waits(const struct vlapic *l)
 {
-	return l->base_msr & PAGE_MASK;
+	return __atomic_load_n(&l->irr_words, __ATOMIC_RELAXED) != 0 || l->own != 0;
 }
-
 /* The vector to be delivered now, from IRR above PPR or from the PIC; -1 for none. */
 int vlapic_pending(struct vlapic *l);
 /* The highest requested vector that the TPR alone holds back, -1 for none. */
@@ -123,14 +131,11 @@ void vlapic_eoi(struct vlapic *l);
  */
 static inline int vlapic_request(struct vlapic *l, u32 vector)
 {
-	u32 w = vector >> 5, bit = BIT32(vector & 31);
-
-	if (unlikely(!__atomic_load_n(&l->open, __ATOMIC_RELAXED) ||
-		     (__atomic_load_n(&l->tmr[w], __ATOMIC_RELAXED) & bit) != 0))
+	if (unlikely(!l->open || bits_test(l->tmr, vector)))
 		return -1;
-	if ((__atomic_fetch_or(&l->irr[w], bit, __ATOMIC_SEQ_CST) & bit) != 0)
+	if (unlikely(bits_set(l->irr, vector)))
 		return 0;
-	__atomic_or_fetch(&l->irr_words, BIT32(w), __ATOMIC_SEQ_CST);
+	(void)bits_set(l->irr_words, vector >> 5);
 	return 1;
 }
 

@@ -20,6 +20,9 @@
 #define SLAVE 1U
 #define CASCADE_BIT BIT32(VDEV_IRQ_CASCADE)
 
+/* A field that other CPUs write under the lock. */
+#define peek(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
+
 /* Inputs that can be level triggered: all but timer, keyboard, cascade, RTC and FPU. */
 static const u8 elcr_writable[2] = { 0xF8, 0xDE };
 
@@ -53,6 +56,14 @@ static int requested(const struct vpic_chip *c, bool master)
 
 	u32 r = rank(c, c->irr & ~(u32)c->imr);
 	return r < rank(c, service) ? (int)input_of(c, r) : -1;
+}
+
+/* Nothing is requested on either chip, as nearly always: the outputs are low, and stay low. */
+static inline bool quiet(const struct vpic *pic)
+{
+	const struct vpic_chip *m = &pic->chip[MASTER], *s = &pic->chip[SLAVE];
+
+	return ((s->irr & ~s->imr) | (m->irr & (~m->imr | (int)CASCADE_BIT)) | pic->intr) == 0;
 }
 
 /* The slave's output is the master's input 2; the master's is INTR. Lock held. */
@@ -197,7 +208,8 @@ static void write_ocw3(struct vpic_chip *c, u32 value)
 		c->read_isr = value & OCW3_RIS;
 }
 
-static void write_data(struct vpic_chip *c, u8 value)
+/* The initialisation words after ICW1. */
+static void write_icw(struct vpic_chip *c, u8 value)
 {
 	switch (c->icw_next) {
 	case 2:
@@ -207,14 +219,24 @@ static void write_data(struct vpic_chip *c, u8 value)
 	case 3: /* the cascade is wired */
 		c->icw_next = c->icw4_needed ? 4 : 0;
 		break;
-	case 4:
+	default:
 		c->auto_eoi = value & ICW4_AUTO_EOI;
 		c->nested_fully = value & ICW4_NESTED_FULLY;
 		c->icw_next = 0;
-		break;
-	default:
-		c->imr = value;
 	}
+}
+
+/* All but the mask. Out of line, so that a write of the mask needs to save no registers. */
+static __attribute__((noinline)) void write_command(struct vpic_chip *c, u64 offset, u8 value)
+{
+	if (offset & 1)
+		write_icw(c, value);
+	else if (value & ICW1)
+		write_icw1(c, value);
+	else if (value & OCW3)
+		write_ocw3(c, value);
+	else
+		write_ocw2(c, value);
 }
 
 static void chip_write(struct vpic *pic, u32 n, u64 offset, u8 value)
@@ -222,46 +244,43 @@ static void chip_write(struct vpic *pic, u32 n, u64 offset, u8 value)
 	struct vpic_chip *c = &pic->chip[n];
 
 	spin_lock(&pic->lock);
-	if (offset & 1)
-		write_data(c, value);
-	else if (value & ICW1)
-		write_icw1(c, value);
-	else if (value & OCW3)
-		write_ocw3(c, value);
+	if ((offset & 1) && c->icw_next == 0)
+		c->imr = value;
 	else
-		write_ocw2(c, value);
-	update(pic);
+		write_command(c, offset, value);
+	if (unlikely(!quiet(pic)))
+		update(pic);
 	spin_unlock(&pic->lock);
 }
 
 /* A poll acknowledges like INTA, and tells the input instead of the vector. */
-static u8 poll(struct vpic *pic, u32 n)
+static __attribute__((noinline)) u8 poll(struct vpic *pic, u32 n)
 {
 	struct vpic_chip *c = &pic->chip[n];
-	int input = requested(c, n == MASTER);
-
-	c->poll = false;
-	if (input < 0)
-		return 7;
-	acknowledge(c, (u32)input);
-	update(pic);
-	return (u8)(0x80 | input);
-}
-
-static u8 chip_read(struct vpic *pic, u32 n, u64 offset)
-{
-	struct vpic_chip *c = &pic->chip[n];
-	u8 value;
+	u8 value = 7;
 
 	spin_lock(&pic->lock);
-	if (c->poll)
-		value = poll(pic, n);
-	else if (offset & 1)
-		value = c->imr;
-	else
-		value = c->read_isr ? c->isr : c->irr;
+	int input = requested(c, n == MASTER);
+	c->poll = false;
+	if (input >= 0) {
+		acknowledge(c, (u32)input);
+		update(pic);
+		value = (u8)(0x80 | input);
+	}
 	spin_unlock(&pic->lock);
 	return value;
+}
+
+/* A register is one byte, and reading it changes nothing: no lock. */
+static inline u8 chip_read(struct vpic *pic, u32 n, u64 offset)
+{
+	const struct vpic_chip *c = &pic->chip[n];
+
+	if (unlikely(peek(c->poll)))
+		return poll(pic, n);
+	if (offset & 1)
+		return peek(c->imr);
+	return peek(c->read_isr) ? peek(c->isr) : peek(c->irr);
 }
 
 static u64 master_read(void *dev, u64 offset, u32 size __unused)

@@ -51,13 +51,13 @@ static u32 to_bcd(u32 v)
 
 static u64 elapsed(const struct vpit_channel *c, u64 now)
 {
-	return c->running ? now - c->start : c->frozen;
+	return likely(c->running) ? now - c->start : c->frozen;
 }
 
 /* A new count of a periodic mode takes over at the end of the period in which it was written. */
 static void catch_up(struct vpit_channel *c, u64 now)
 {
-	if (periodic(c) && c->next_count && c->running && now >= c->next_at) {
+	if (unlikely(c->next_count) && periodic(c) && c->running && now >= c->next_at) {
 		c->count = c->next_count;
 		c->start = c->next_at;
 		c->next_count = 0;
@@ -82,20 +82,27 @@ static u32 counter(const struct vpit_channel *c, u64 now)
 	return (u32)((c->count + modulus(c) - e % modulus(c)) % modulus(c));
 }
 
-static bool output(const struct vpit_channel *c, u64 now)
+static __attribute__((noinline)) bool output_of_mode(const struct vpit_channel *c, u64 now)
 {
 	u64 e = elapsed(c, now);
 
 	if (!c->loaded)
-		return c->mode != 0;
+		return true;
 	switch (c->mode) {
-	case 0: return e >= c->count;
 	case 1: return !c->triggered || e >= c->count;
 	case 2: return !c->gate || e % c->count != c->count - 1;
 	case 3: return !c->gate || e % c->count < (c->count + 1) / 2;
 	case 4: return e != c->count;
 	default: return !c->triggered || e != c->count;
 	}
+}
+
+/* Mode 0 is the one that is waited for, in a loop. */
+static inline bool output(const struct vpit_channel *c, u64 now)
+{
+	if (c->mode != 0)
+		return output_of_mode(c, now);
+	return c->loaded && elapsed(c, now) >= c->count;
 }
 
 /* Channel 0's interrupt --------------------------------------------------- */
@@ -348,11 +355,10 @@ static u64 speaker_read(void *dev, u64 offset __unused, u32 size __unused)
 	spin_lock(&pit->lock);
 	u64 now = now_tick(pit);
 	catch_up(&pit->ch[2], now);
-	/* The refresh bit toggles every 15 us: 18 ticks. */
-	u32 value = pit->port61 | (now / 18 & 1 ? P61_REFRESH : 0) |
-		    (output(&pit->ch[2], now) ? P61_OUT2 : 0);
+	u32 value = pit->port61 | (output(&pit->ch[2], now) ? P61_OUT2 : 0);
 	spin_unlock(&pit->lock);
-	return value;
+	/* The refresh bit toggles every 15 us: 18 ticks. */
+	return value | (now / 18 & 1 ? P61_REFRESH : 0);
 }
 
 static void speaker_write(void *dev, u64 offset __unused, u32 size __unused, u64 value)

@@ -191,10 +191,10 @@ static inline struct cpuid_regs cpuid_if(u32 leaf, u32 subleaf)
 
 static inline u64 rdtsc(void)
 {
-	u32 lo, hi;
+	u64 lo, hi; /* the upper halves are cleared (APM vol. 3) */
 
 	__asm__ volatile("rdtsc" : "=a"(lo), "=d"(hi) : : "memory");
-	return (u64)hi << 32 | lo;
+	return hi << 32 | lo;
 }
 
 static inline u64 xgetbv(u32 index)

@@ -1024,19 +1024,21 @@ static __noinline void find_bytes(struct vcpu *v)
 u32 emulate_mmio(struct vcpu *v)
 {
 	const struct vexit_mmio *x = &v->exit.mmio;
+	const struct emulate_quick *q;
 
-	if (unlikely(!x->insn_len))
+	if (!x->insn_len)
 		find_bytes(v);
-	if (likely(x->insn_len)) {
-		if (unlikely(!x->code_mode))
-			find_code_mode(v);
-		v->exit.insn_len = 0;
-		emulate_known(v, x->insn, x->insn_len, x->code_mode, x->gpa,
-			      (x->access & VACCESS_WRITE) != 0);
-		if (likely(v->exit.insn_len != 0))
-			return VRESULT_ADVANCE;
-	}
-	return emulate_slowly(v);
+	if (x->insn_len && !x->code_mode)
+		find_code_mode(v);
+	if (!x->insn_len || !x->code_mode)
+		return emulate_slowly(v);
+	q = emulate_find(&v->emulate, x->insn, x->insn_len,
+			 EMULATE_KIND(x->code_mode, (x->access & VACCESS_WRITE) != 0));
+	if (!q || !emulate_covers(v, q, x->gpa))
+		return emulate_slowly(v);
+	v->exit.insn_len = q->len;
+	emulate_access(v, q, x->gpa);
+	return VRESULT_ADVANCE;
 }
 
 u32 emulate_string_io(struct vcpu *v)

@@ -6,29 +6,13 @@
 /* Off the straight way, so that the way on it has no registers to save. */
 #define __noinline __attribute__((noinline))
 
-static struct emulate_quick *quick_slot(struct vcpu *v, const u8 *bytes)
-{
-	u64 head;
-
-	__builtin_memcpy(&head, bytes, 8);
-	return &v->emulate.entry[(head * 0x9e3779b97f4a7c15UL) >> 61];
-}
-
-static inline bool quick_match(const struct emulate_quick *q, const u8 *bytes, u32 n, u32 mode)
-{
-	u64 head, tail;
-
-	__builtin_memcpy(&head, bytes, 8);
-	__builtin_memcpy(&tail, bytes + 7, 8);
-	return mode && q->mode == mode && q->len <= n && (head & q->mask[0]) == q->key[0] &&
-	       (tail & q->mask[1]) == q->key[1];
-}
-
-/* Does the operand begin where a page does? (It may begin in the page before.) */
-static __noinline bool quick_at_page(const struct vcpu *v, const struct emulate_quick *q)
+/* At a page's first byte the operand may begin in the page before; near the last, end in the next. */
+bool emulate_at_edge(const struct vcpu *v, const struct emulate_quick *q, gpa_t gpa)
 {
 	u64 address = q->low;
 
+	if ((gpa & (PAGE_SIZE - 1)) != 0)
+		return false;
 	if (q->size == 1)
 		return true;
 	if (q->base != INSN_NO_REG)
@@ -36,16 +20,6 @@ static __noinline bool quick_at_page(const struct vcpu *v, const struct emulate_
 	if (q->index != INSN_NO_REG)
 		address += v->gpr[q->index] << q->scale;
 	return q->located && (address & (PAGE_SIZE - 1)) == 0;
-}
-
-/* Is the exit's address that of the operand's first byte, and all of the operand in that page? */
-static inline bool quick_covers(const struct vcpu *v, const struct emulate_quick *q, gpa_t gpa)
-{
-	u64 offset = gpa & (PAGE_SIZE - 1);
-
-	if (likely(offset - 1 < PAGE_SIZE - q->size))
-		return true;
-	return offset == 0 && quick_at_page(v, q);
 }
 
 static __noinline u64 quick_extended(const struct vcpu *v, const struct emulate_quick *q, u64 value)
@@ -65,24 +39,11 @@ static __noinline void quick_load(struct vcpu *v, const struct emulate_quick *q,
 		v->gpr[q->reg] = quick_extended(v, q, value);
 }
 
-static inline void quick_store(struct vcpu *v, const struct emulate_quick *q, gpa_t gpa)
-{
-	u64 value = q->use_imm ? q->imm : v->gpr[q->reg];
-
-	mmio_write(v, gpa, q->size, value & size_mask[q->size]);
-}
-
 /* Ends in one jump on each way, so that it has no registers to save. */
-void emulate_known(struct vcpu *v, const u8 *bytes, u32 n, u32 mode, gpa_t gpa, bool write)
+void emulate_access(struct vcpu *v, const struct emulate_quick *q, gpa_t gpa)
 {
-	const struct emulate_quick *q = quick_slot(v, bytes);
-
-	if (unlikely(!quick_match(q, bytes, n, mode) || q->store != write ||
-		     !quick_covers(v, q, gpa)))
-		return;
-	v->exit.insn_len = q->len;
-	if (write)
-		quick_store(v, q, gpa);
+	if ((q->kind & QUICK_STORE) != 0)
+		mmio_write(v, gpa, q->size, q->use_imm ? q->imm : v->gpr[q->reg]);
 	else
 		quick_load(v, q, gpa);
 }
@@ -98,13 +59,22 @@ static void quick_locate(struct emulate_quick *q, const struct insn *in)
 	q->low = (u16)in->disp;
 }
 
+static bool is_store(const struct insn *in)
+{
+	u8 op = in->opcode;
+
+	return in->map == INSN_MAP_1 &&
+	       (op == 0x88 || op == 0x89 || op == 0xa2 || op == 0xa3 || op == 0xc6 || op == 0xc7);
+}
+
 /* Describes a plain load or store; false for all other instructions. */
 static bool quick_describe(struct emulate_quick *q, const struct insn *in)
 {
 	u32 size = bit0_size(in);
 	u8 op = in->opcode;
 
-	*q = (struct emulate_quick){ .len = in->len, .mode = (u8)(in->mode + 1),
+	*q = (struct emulate_quick){ .len = in->len,
+				     .kind = (u8)EMULATE_KIND(in->mode + 1U, is_store(in)),
 				     .size = (u8)size,
 				     .reg_size = (u8)size,
 				     .reg = in->reg };
@@ -120,11 +90,10 @@ static bool quick_describe(struct emulate_quick *q, const struct insn *in)
 	if (in->map != INSN_MAP_1)
 		return false;
 	if (op == 0xc6 || op == 0xc7) {
-		q->store = q->use_imm = true;
+		q->use_imm = true;
 		q->imm = in->imm;
 		return (in->reg & 7) == 0;
 	}
-	q->store = op == 0x88 || op == 0x89 || op == 0xa2 || op == 0xa3;
 	if (op >= 0xa0 && op <= 0xa3) {
 		q->reg = GPR_RAX;
 		return true;
@@ -136,9 +105,11 @@ void emulate_learn(struct vcpu *v, const u8 *bytes, const struct insn *in)
 {
 	struct emulate_quick q;
 	u8 mask[INSN_MAX] = { 0 };
+	u64 head;
 
 	if (!quick_describe(&q, in))
 		return;
+	q.last = (u16)(PAGE_SIZE - q.size);
 	for (u32 i = 0; i < in->len; i++)
 		mask[i] = 0xff;
 	__builtin_memcpy(&q.mask[0], mask, 8);
@@ -147,5 +118,6 @@ void emulate_learn(struct vcpu *v, const u8 *bytes, const struct insn *in)
 	__builtin_memcpy(&q.key[1], bytes + 7, 8);
 	q.key[0] &= q.mask[0];
 	q.key[1] &= q.mask[1];
-	*quick_slot(v, bytes) = q;
+	__builtin_memcpy(&head, bytes, 8);
+	v->emulate.entry[emulate_slot(head)] = q;
 }

@@ -86,21 +86,22 @@ static bool give_piece(u64 from, u64 to, void *arg)
 	return false;
 }
 
-/* RAM between two limits goes to the page allocator. */
-static void give_ram(const struct boot_info *bi, u64 low, u64 high)
+/* Calls fn for all RAM between two limits that is not reserved. */
+static void each_free_ram(const struct boot_info *bi, u64 low, u64 high,
+			  bool (*fn)(u64 from, u64 to, void *arg), void *arg)
 {
 	for (u32 i = 0; i < bi->mems; i++) {
 		const struct boot_mem *m = &bi->mem[i];
 
 		if (m->type == MEM_RAM)
-			(void)each_free_piece(MAX(m->base, low), MIN(m->base + m->size, high),
-					      give_piece, NULL);
+			(void)each_free_piece(MAX(m->base, low), MIN(m->base + m->size, high), fn,
+					      arg);
 	}
 }
 
-struct place {
+static struct place {
 	u64 size, start;
-};
+} pmm_pages; /* the page allocator's bookkeeping */
 
 /* The highest free place below 4 GiB wins: low memory is left to those who need it. */
 static bool try_place(u64 from, u64 to, void *arg)
@@ -130,20 +131,15 @@ static void start_allocator(const struct boot_info *bi)
 	u64 top = MIN(top_of_ram(bi), DIRECT_MAP_SIZE);
 	struct place p = { ALIGN_UP(pmm_meta_size(top), PAGE_SIZE), 0 };
 
-	for (u32 i = 0; i < bi->mems; i++) {
-		const struct boot_mem *m = &bi->mem[i];
-
-		if (m->type == MEM_RAM && m->base < GIB(4))
-			(void)each_free_piece(m->base, MIN(m->base + m->size, GIB(4)), try_place,
-					      &p);
-	}
+	each_free_ram(bi, 0, GIB(4), try_place, &p);
 	if (p.start == 0)
 		panic("memory: no %lu KiB of free RAM below 4 GiB for the page allocator",
 		      p.size >> 10);
 	reserve(p.start, p.start + p.size);
+	pmm_pages = p;
 	pmm_init(top, phys_to_virt(p.start));
 	/* The first page tables show 4 GiB: the rest follows when all is mapped. */
-	give_ram(bi, 0, GIB(4));
+	each_free_ram(bi, 0, GIB(4), give_piece, NULL);
 }
 
 static void map_or_panic(u64 va, paddr_t pa, u64 size, u32 prot, const char *what)
@@ -205,6 +201,28 @@ static void map_direct(const struct boot_info *bi)
 	}
 }
 
+static bool encrypt_piece(u64 from, u64 to, void *arg)
+{
+	int err = 0;
+
+	(void)arg;
+	from = ALIGN_UP(from, PAGE_SIZE);
+	to = ALIGN_DOWN(to, PAGE_SIZE);
+	if (from < to)
+		err = pt_protect(&host_pt, DIRECT_MAP_BASE + from, to - from,
+				 PT_RW | PT_GLOBAL | PT_ENCRYPTED);
+	if (err != 0)
+		panic("memory: 0x%lx-0x%lx cannot be encrypted: error %d", from, to, -err);
+	return false;
+}
+
+/* What the page allocator owns, and its own pages. */
+static void encrypt_ram(const struct boot_info *bi)
+{
+	each_free_ram(bi, 0, DIRECT_MAP_SIZE, encrypt_piece, NULL);
+	(void)encrypt_piece(pmm_pages.start, pmm_pages.start + pmm_pages.size, NULL);
+}
+
 /* Gives a top-level slot its table now: later maps in it are then seen by all CPUs. */
 static void prepare_slot(u64 va)
 {
@@ -214,7 +232,7 @@ static void prepare_slot(u64 va)
 	if (pa == 0)
 		panic("memory: none left for page tables");
 	host_pt.tables++;
-	root[va >> 39 & 511] = pa | host_pt.fmt->table_fixed;
+	root[va >> 39 & 511] = machine_pa(pa) | host_pt.fmt->table_fixed;
 }
 
 void hostmem_init(const struct boot_info *bi)
@@ -229,13 +247,16 @@ void hostmem_init(const struct boot_info *bi)
 	prepare_slot(MMIO_BASE);
 	map_image();
 	map_direct(bi);
+	if (host_c_bit != 0)
+		encrypt_ram(bi);
 }
 
 /* The rest of the RAM, after the switch to tables that show it. */
 void hostmem_add_high(const struct boot_info *bi)
 {
 	host_pt.alloc_flags = 0;
-	give_ram(bi, GIB(4), DIRECT_MAP_SIZE);
+	memcrypt_done();
+	each_free_ram(bi, GIB(4), DIRECT_MAP_SIZE, give_piece, NULL);
 }
 
 static paddr_t private_frame(void)
@@ -258,8 +279,10 @@ static int map_private(struct pt *pt, u64 va, u64 size)
 {
 	for (u64 done = 0; done < size; done += PAGE_SIZE) {
 		paddr_t pa = private_frame();
-		int err = pa != 0 ? pt_map(pt, va + done, pa, PAGE_SIZE, PT_RW) : -ENOMEM;
+		int err = -ENOMEM;
 
+		if (pa != 0)
+			err = pt_map(pt, va + done, pa, PAGE_SIZE, PT_RW | PT_ENCRYPTED);
 		if (err != 0)
 			return err;
 	}
@@ -290,10 +313,10 @@ int hostmem_cpu_space(paddr_t *cr3)
 	common = phys_to_virt(host_pt.root);
 	own = phys_to_virt(pt.root);
 	memcpy(own + 256, common + 256, 255 * sizeof(u64));
-	common = phys_to_virt(common[511] & pt.fmt->addr_mask);
-	own = phys_to_virt(own[511] & pt.fmt->addr_mask);
+	common = phys_to_virt(common[511] & pt.fmt->addr_mask & ~host_c_bit);
+	own = phys_to_virt(own[511] & pt.fmt->addr_mask & ~host_c_bit);
 	own[IMAGE_BASE >> 30 & 511] = common[IMAGE_BASE >> 30 & 511];
-	*cr3 = pt.root;
+	*cr3 = machine_pa(pt.root);
 	return 0;
 }
 
@@ -313,7 +336,7 @@ static u32 check_entry(u64 va, const struct pt_walk *w)
 /* Walks the calling CPU's tables, all of the upper half. */
 static u32 check_rules(void)
 {
-	struct pt pt = { .fmt = &pt_format_host, .root = read_cr3() & PAGE_MASK };
+	struct pt pt = { .fmt = &pt_format_host, .root = read_cr3() & PAGE_MASK & ~host_c_bit };
 	u64 va = DIRECT_MAP_BASE;
 	u32 bad = 0;
 
@@ -426,7 +449,8 @@ int direct_map_hide(paddr_t pa, u64 size)
 
 int direct_map_show(paddr_t pa, u64 size)
 {
-	return pt_map(&host_pt, DIRECT_MAP_BASE + pa, pa, size, PT_RW | PT_GLOBAL);
+	return pt_map(&host_pt, DIRECT_MAP_BASE + pa, pa, size,
+		      PT_RW | PT_GLOBAL | PT_ENCRYPTED);
 }
 
 void tlb_flush_local(void)

@@ -7,13 +7,13 @@
 #include "arch/x86/traps.h"
 #include "arch/x86/tsc.h"
 #include "core/log.h"
+#include "core/sched.h"
 #include "drivers/acpi.h"
 
 #define SVR_ENABLE BIT32(8)
 #define TIMER_DIVIDE_BY_1 0xbU
 
-static bool x2apic;
-static volatile u8 *regs;
+struct lapic_state lapic;
 static u64 timer_mult; /* APIC timer ticks = TSC ticks * this >> 32 */
 
 static u32 x2apic_msr(u32 reg)
@@ -23,25 +23,25 @@ static u32 x2apic_msr(u32 reg)
 
 u32 lapic_read(u32 reg)
 {
-	return x2apic ? (u32)rdmsr(x2apic_msr(reg)) : mmio_read32(regs + reg);
+	return lapic.x2apic ? (u32)rdmsr(x2apic_msr(reg)) : mmio_read32(lapic.regs + reg);
 }
 
 void lapic_write(u32 reg, u32 v)
 {
-	if (x2apic)
+	if (lapic.x2apic)
 		wrmsr(x2apic_msr(reg), v);
 	else
-		mmio_write32(regs + reg, v);
+		mmio_write32(lapic.regs + reg, v);
 }
 
 bool lapic_is_x2apic(void)
 {
-	return x2apic;
+	return lapic.x2apic;
 }
 
 u32 lapic_id(void)
 {
-	return x2apic ? lapic_read(LAPIC_ID) : lapic_read(LAPIC_ID) >> 24;
+	return lapic.x2apic ? lapic_read(LAPIC_ID) : lapic_read(LAPIC_ID) >> 24;
 }
 
 void lapic_eoi(void)
@@ -58,14 +58,29 @@ int lapic_init(void)
 {
 	u64 base = rdmsr(MSR_APIC_BASE);
 
-	x2apic = cpu_features.x2apic || (base & APIC_BASE_X2APIC) != 0;
-	if (!x2apic) {
-		regs = mmio_map(base & APIC_BASE_ADDR, PAGE_SIZE);
-		if (regs == NULL)
+	lapic.x2apic = cpu_features.x2apic || (base & APIC_BASE_X2APIC) != 0;
+	if (!lapic.x2apic) {
+		lapic.regs = mmio_map(base & APIC_BASE_ADDR, PAGE_SIZE);
+		if (lapic.regs == NULL)
 			return -ENODEV;
 	}
 	lapic_cpu_init();
 	return 0;
+}
+
+static void timer_setup(u32 mode)
+{
+	lapic_write(LAPIC_TIMER_DIVIDE, TIMER_DIVIDE_BY_1);
+	lapic_write(LAPIC_LVT_TIMER, mode | VECTOR_TIMER);
+}
+
+/* The mode never changes after this: who arms the timer writes one register. TCG: see timer_count(). */
+static void timer_cpu_init(void)
+{
+	timer_setup(cpu_features.tsc_deadline ? LVT_TSC_DEADLINE : cpu_features.tcg ? LVT_PERIODIC : 0);
+	/* The mode must be in effect before the first deadline (SDM vol. 3, 11.5.4.1). */
+	mfence();
+	timer_disarm();
 }
 
 void lapic_cpu_init(void)
@@ -77,7 +92,7 @@ void lapic_cpu_init(void)
 		base |= APIC_BASE_ENABLE;
 		wrmsr(MSR_APIC_BASE, base);
 	}
-	if (x2apic && (base & APIC_BASE_X2APIC) == 0)
+	if (lapic.x2apic && (base & APIC_BASE_X2APIC) == 0)
 		wrmsr(MSR_APIC_BASE, base | APIC_BASE_X2APIC);
 	lapic_write(LAPIC_SVR, SVR_ENABLE | VECTOR_SPURIOUS);
 	lapic_write(LAPIC_TPR, 0);
@@ -92,7 +107,7 @@ void lapic_cpu_init(void)
 			lapic_eoi();
 	}
 	if (timer_mult != 0 || cpu_features.tsc_deadline)
-		timer_disarm();
+		timer_cpu_init();
 }
 
 /* In xAPIC mode the register pair must not be torn apart by an interrupt that sends too. */
@@ -100,7 +115,7 @@ void lapic_icr(u32 apic_id, u32 low)
 {
 	u64 flags;
 
-	if (x2apic) {
+	if (lapic.x2apic) {
 		/* The MSR write is not serialising: what the IPI is about must be visible. */
 		mfence();
 		wrmsr(x2apic_msr(LAPIC_ICR), (u64)apic_id << 32 | low);
@@ -114,34 +129,19 @@ void lapic_icr(u32 apic_id, u32 low)
 	irq_restore(flags);
 }
 
+u32 lapic_dest(u32 cpu)
+{
+	return lapic.x2apic ? cpus[cpu].apic_id : cpus[cpu].apic_id << 24;
+}
+
 void ipi_send(u32 cpu, u8 vector)
 {
 	lapic_icr(cpus[cpu].apic_id, ICR_FIXED | ICR_ASSERT | vector);
 }
 
-void ipi_kick(u32 cpu)
-{
-	u32 to = cpus[cpu].apic_id;
-
-	if (unlikely(x2apic)) {
-		lapic_icr(to, ICR_FIXED | ICR_ASSERT | VECTOR_KICK);
-		return;
-	}
-	while ((mmio_read32(regs + LAPIC_ICR) & ICR_PENDING) != 0)
-		cpu_relax();
-	mmio_write32(regs + LAPIC_ICR_HIGH, to << 24);
-	mmio_write32(regs + LAPIC_ICR, ICR_FIXED | ICR_ASSERT | VECTOR_KICK);
-}
-
 void ipi_send_nmi(u32 cpu)
 {
 	lapic_icr(cpus[cpu].apic_id, ICR_NMI | ICR_ASSERT);
-}
-
-static void timer_setup(u32 mode)
-{
-	lapic_write(LAPIC_TIMER_DIVIDE, TIMER_DIVIDE_BY_1);
-	lapic_write(LAPIC_LVT_TIMER, mode | VECTOR_TIMER);
 }
 
 /*
@@ -158,15 +158,11 @@ static void timer_setup(u32 mode)
 
 static u64 tick_min, tick_max; /* in ticks of the APIC timer */
 
-static void timer_count(u64 ticks)
+static u32 timer_count(u64 ticks)
 {
-	if (cpu_features.tcg) {
-		timer_setup(LVT_PERIODIC);
+	if (cpu_features.tcg)
 		ticks = ticks == 0 ? tick_max : MAX(MIN(ticks, tick_max), tick_min);
-	} else if (ticks != 0) {
-		timer_setup(0);
-	}
-	lapic_write(LAPIC_TIMER_INIT, (u32)MIN(ticks, 0xffffffffUL));
+	return (u32)MIN(ticks, 0xffffffffUL);
 }
 
 void timer_arm(u64 tsc_deadline)
@@ -175,31 +171,28 @@ void timer_arm(u64 tsc_deadline)
 
 	percpu.timer_deadline = tsc_deadline;
 	if (cpu_features.tsc_deadline) {
-		lapic_write(LAPIC_LVT_TIMER, LVT_TSC_DEADLINE | VECTOR_TIMER);
-		/* The mode must be in effect before the deadline (SDM vol. 3, 11.5.4.1). */
-		mfence();
 		wrmsr(MSR_TSC_DEADLINE, tsc_deadline);
 		return;
 	}
 	now = rdtsc();
 	ticks = tsc_deadline > now ? mul_shift32(tsc_deadline - now, timer_mult) + 1 : 1;
-	timer_count(ticks);
+	lapic_write(LAPIC_TIMER_INIT, timer_count(ticks));
 }
 
 void timer_disarm(void)
 {
-	percpu.timer_deadline = 0;
+	percpu.timer_deadline = TIMER_NEVER;
 	if (cpu_features.tsc_deadline)
 		wrmsr(MSR_TSC_DEADLINE, 0);
 	else
-		timer_count(0);
+		lapic_write(LAPIC_TIMER_INIT, timer_count(0));
 }
 
 void timer_fired(void)
 {
-	percpu.timer_deadline = 0;
+	percpu.timer_deadline = TIMER_NEVER;
 	if (cpu_features.tcg && !cpu_features.tsc_deadline)
-		timer_count(0); /* the short period that was armed does not go on */
+		timer_disarm(); /* the short period that was armed does not go on */
 }
 
 void timer_init(void)
@@ -207,6 +200,7 @@ void timer_init(void)
 	u64 best = UINT64_MAX;
 	u32 best_count = 0;
 
+	lapic.slice_tsc = SCHED_SLICE_US * tsc_khz / 1000;
 	if (cpu_features.tsc_deadline) {
 		timer_disarm();
 		log_info("timer: TSC deadline");
@@ -234,6 +228,8 @@ void timer_init(void)
 		timer_mult = 1;
 	tick_min = mul_shift32(TCG_TICK_MIN_US * tsc_khz / 1000, timer_mult);
 	tick_max = mul_shift32(TCG_TICK_MAX_US * tsc_khz / 1000, timer_mult);
-	timer_disarm();
+	lapic.slice_count = timer_count(mul_shift32(lapic.slice_tsc, timer_mult) + 1);
+	lapic.timer_init = lapic.x2apic ? NULL : lapic.regs + LAPIC_TIMER_INIT;
+	timer_cpu_init();
 	log_info("timer: local APIC at %lu kHz", mul_shift32(tsc_khz, timer_mult));
 }

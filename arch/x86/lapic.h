@@ -2,6 +2,10 @@
 #ifndef RAVELIN_ARCH_X86_LAPIC_H
 #define RAVELIN_ARCH_X86_LAPIC_H
 
+#include "arch/x86/cpu.h"
+#include "arch/x86/msr.h"
+#include "arch/x86/percpu.h"
+#include "arch/x86/traps.h"
 #include "core/types.h"
 
 /* The physical CPU's local APIC (APM vol. 2, 16), xAPIC or x2APIC. */
@@ -58,8 +62,8 @@ void lapic_icr(u32 apic_id, u32 low);
 /* Fixed vector, or NMI, to a CPU by number. */
 void ipi_send(u32 cpu, u8 vector);
 void ipi_send_nmi(u32 cpu);
-/* VECTOR_KICK to another CPU, from the exit path: interrupts are off. */
-void ipi_kick(u32 cpu);
+/* A CPU, as the interrupt command's upper half has it. */
+u32 lapic_dest(u32 cpu);
 
 /*
  * This CPU's timer, one shot, to a TSC value; a value in the past fires at
@@ -72,5 +76,55 @@ void timer_disarm(void);
 void timer_fired(void);
 /* Boot CPU, after tsc_init(): measures the timer when there is no TSC deadline mode. */
 void timer_init(void);
+
+/*
+ * What the senders of interrupts call: here because they count instructions.
+ * Interrupts off. VECTOR_KICK to a CPU, whose lapic_dest() it is; and a slice that begins now: its
+ * end, for which the timer is armed unless it is for something earlier.
+ */
+#ifdef UNIT_TEST
+void ipi_kick(u32 dest);
+u64 timer_slice(u64 now);
+#else
+struct lapic_state {
+	bool x2apic;
+	volatile u8 *regs; /* xAPIC only */
+	volatile u8 *timer_init; /* the register, NULL: the timer is set by an MSR */
+	u64 slice_tsc;     /* SCHED_SLICE_US */
+	u32 slice_count;   /* the same in ticks of the APIC timer */
+};
+extern struct lapic_state lapic; /* constant once all CPUs run */
+
+static inline void ipi_kick(u32 dest)
+{
+	if (unlikely(lapic.x2apic)) {
+		/* The MSR write is not serialising: what the IPI is about must be visible. */
+		mfence();
+		wrmsr(MSR_X2APIC_BASE + (LAPIC_ICR >> 4),
+		      (u64)dest << 32 | ICR_FIXED | ICR_ASSERT | VECTOR_KICK);
+		return;
+	}
+	while (unlikely((mmio_read32(lapic.regs + LAPIC_ICR) & ICR_PENDING) != 0))
+		cpu_relax();
+	mmio_write32(lapic.regs + LAPIC_ICR_HIGH, dest);
+	mmio_write32(lapic.regs + LAPIC_ICR, ICR_FIXED | ICR_ASSERT | VECTOR_KICK);
+}
+
+static inline u64 timer_slice(u64 now)
+{
+	u64 end = now + lapic.slice_tsc;
+
+	if (end >= percpu.timer_deadline)
+		return end;
+	percpu.timer_deadline = end;
+	if (lapic.timer_init != NULL)
+		mmio_write32(lapic.timer_init, lapic.slice_count);
+	else if (cpu_features.tsc_deadline)
+		wrmsr(MSR_TSC_DEADLINE, end);
+	else
+		wrmsr(MSR_X2APIC_BASE + (LAPIC_TIMER_INIT >> 4), lapic.slice_count);
+	return end;
+}
+#endif
 
 #endif

@@ -85,10 +85,9 @@ static u64 memory_bits(const struct pt_format *f, u32 prot, bool large)
 	return large ? f->mem_wb_large : f->mem_wb;
 }
 
-static u64 make_leaf(const struct pt *pt, paddr_t pa, u32 prot, u32 level)
+static u64 make_leaf(const struct pt_format *f, paddr_t pa, u32 prot, u32 level)
 {
-	const struct pt_format *f = pt->fmt;
-	u64 e = pa | f->leaf_fixed | pt->or_mask | memory_bits(f, prot, level > 1);
+	u64 e = pa | f->leaf_fixed | memory_bits(f, prot, level > 1);
 
 	if (level > 1)
 		e |= f->large;
@@ -97,6 +96,7 @@ static u64 make_leaf(const struct pt *pt, paddr_t pa, u32 prot, u32 level)
 	e |= (prot & PT_EXEC) != 0 ? f->exec : f->no_exec;
 	e |= (prot & PT_USER) != 0 ? f->user : 0;
 	e |= (prot & PT_GLOBAL) != 0 ? f->global : 0;
+	e |= (prot & PT_ENCRYPTED) != 0 ? host_c_bit : 0;
 	return e;
 }
 
@@ -115,6 +115,8 @@ static u32 leaf_prot(const struct pt_format *f, u64 e, u32 level)
 		prot |= PT_USER;
 	if ((e & f->global) != 0)
 		prot |= PT_GLOBAL;
+	if ((e & host_c_bit) != 0)
+		prot |= PT_ENCRYPTED;
 	if (mem == memory_bits(f, PT_UC, level > 1))
 		prot |= PT_UC;
 	else if (mem == memory_bits(f, PT_WC, level > 1))
@@ -122,14 +124,14 @@ static u32 leaf_prot(const struct pt_format *f, u64 e, u32 level)
 	return prot;
 }
 
-static paddr_t leaf_pa(const struct pt *pt, u64 e, u32 level)
-{
-	return e & pt->fmt->addr_mask & ~pt->or_mask & ~(level_size(level) - 1);
-}
-
 static paddr_t table_pa(const struct pt *pt, u64 e)
 {
-	return e & pt->fmt->addr_mask;
+	return e & pt->fmt->addr_mask & ~host_c_bit;
+}
+
+static paddr_t leaf_pa(const struct pt *pt, u64 e, u32 level)
+{
+	return table_pa(pt, e) & ~(level_size(level) - 1);
 }
 
 static paddr_t new_table(struct pt *pt)
@@ -254,13 +256,13 @@ static u64 map_one(struct pt *pt, u64 va, paddr_t pa, u64 size, u32 prot)
 			continue;
 		}
 		if (fits(f, level, va, pa, size)) {
-			set_entry(e, make_leaf(pt, pa, prot, level));
+			set_entry(e, make_leaf(f, pa, prot, level));
 			return level_size(level);
 		}
 		table = new_table(pt);
 		if (table == 0)
 			return 0;
-		set_entry(e, table | f->table_fixed);
+		set_entry(e, machine_pa(table) | f->table_fixed);
 	}
 }
 
@@ -298,8 +300,8 @@ static int split(struct pt *pt, u64 *e, u32 level)
 		return -ENOMEM;
 	t = phys_to_virt(table);
 	for (u32 i = 0; i < 512; i++)
-		t[i] = make_leaf(pt, pa + i * level_size(level - 1), prot, level - 1);
-	set_entry(e, table | pt->fmt->table_fixed);
+		t[i] = make_leaf(pt->fmt, pa + i * level_size(level - 1), prot, level - 1);
+	set_entry(e, machine_pa(table) | pt->fmt->table_fixed);
 	return 0;
 }
 
@@ -322,7 +324,7 @@ static int change(struct pt *pt, u64 va, u64 size, bool unmap, u32 prot)
 			if (err != 0)
 				return err;
 		} else {
-			u64 leaf = make_leaf(pt, leaf_pa(pt, *e, level), prot, level);
+			u64 leaf = make_leaf(pt->fmt, leaf_pa(pt, *e, level), prot, level);
 
 			set_entry(e, unmap ? 0 : leaf);
 			done += page;

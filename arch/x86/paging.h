@@ -11,6 +11,18 @@
 #define MMIO_SIZE (512UL << 30)
 #define IMAGE_BASE 0xffffffff80000000UL      /* this program */
 
+/*
+ * The C-bit when memory that the page allocator gives out is encrypted with the host's key
+ * (memcrypt.c), else 0. Boot modules, firmware's tables and the image itself stay as they are.
+ */
+#ifdef UNIT_TEST
+u64 __attribute__((weak)) host_c_bit;
+#else
+extern u64 host_c_bit;
+#endif
+/* The address of memory from alloc_pages() as the CPU and the security processor are given it. */
+static inline paddr_t machine_pa(paddr_t pa) { return pa | host_c_bit; }
+
 #ifdef UNIT_TEST
 /* The test owns "physical" memory. */
 void *phys_to_virt(paddr_t pa);
@@ -36,6 +48,7 @@ static inline paddr_t virt_to_phys(const void *va)
 #define PT_GLOBAL BIT32(4)
 #define PT_UC BIT32(5) /* uncached; default is write-back */
 #define PT_WC BIT32(6) /* write combining */
+#define PT_ENCRYPTED BIT32(7) /* memory from alloc_pages(): machine_pa() */
 #define PT_RW (PT_READ | PT_WRITE)
 #define PT_RX (PT_READ | PT_EXEC)
 #define PT_RWX (PT_READ | PT_WRITE | PT_EXEC)
@@ -69,7 +82,6 @@ struct pt {
 	const struct pt_format *fmt;
 	paddr_t root;
 	u64 tables;    /* table pages allocated, root included */
-	u64 or_mask;   /* extra bits set in every leaf, 0 by default (an encryption bit) */
 	u32 alloc_flags; /* extra ALLOC_* for table pages */
 };
 
@@ -118,10 +130,19 @@ int direct_map_show(paddr_t pa, u64 size);
  * a reason when that cannot be.
  */
 struct boot_info;
+/*
+ * Before that: memory will be encrypted when that is wanted and can be; why it cannot be is
+ * logged. From here to the switch to the CPU's own space all RAM is seen through the key,
+ * modules too.
+ */
+void memcrypt_init(const struct boot_info *bi, bool wanted);
+/* After the switch: the first page tables are as they were, for the other CPUs' start. */
+void memcrypt_done(void);
 void hostmem_init(const struct boot_info *bi);
 /* After the switch to CPU space: RAM above 4 GiB goes to the page allocator too. */
 void hostmem_add_high(const struct boot_info *bi);
-/* Makes a CPU's private area and its page tables; *cr3 is below 4 GiB. -ENOMEM. */
+/* Makes a CPU's private area and its page tables; *cr3 is machine_pa() of a page below 4 GiB.
+ * -ENOMEM. */
 int hostmem_cpu_space(paddr_t *cr3);
 /* All CPUs are up: hides private frames from the direct map, checks W^X of all that is mapped.
  * Returns the number of pages that break a rule (logged). */

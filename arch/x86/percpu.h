@@ -18,9 +18,9 @@
 #define PERCPU_BASE 0xffffffffc0000000UL
 #define PERCPU_MAX 0x10000UL /* variables; the linker script checks */
 
-#ifdef UNIT_TEST
+#if defined(UNIT_TEST) && !defined(PERCPU)
 #define PERCPU
-#else
+#elif !defined(UNIT_TEST)
 #define PERCPU __section(".bss..percpu")
 #endif
 
@@ -61,7 +61,8 @@ struct percpu {
 	u32 apic_id;
 	struct cpu *cpu;     /* = &cpus[id] */
 	struct vcpu *vcpu;   /* the vCPU that owns the guest state in the registers, or NULL */
-	u64 timer_deadline;  /* TSC value armed, 0: none */
+	u64 timer_deadline;  /* TSC value armed, or TIMER_NEVER */
+#define TIMER_NEVER (~0UL)
 	u64 gdt[GDT_SLOTS] __aligned(16);
 	struct tss tss __aligned(16);
 	u32 in_trap;         /* depth of exceptions being reported */

@@ -16,7 +16,7 @@
 #define BOOT_TABLES_SIZE (10 * PAGE_SIZE) /* boot/entry.asm */
 
 extern u8 trampoline[], trampoline_end[], trampoline_gdtr[], trampoline_jump[];
-extern u8 trampoline_cr3[], trampoline_cpu_cr3[], boot_tables[];
+extern u8 trampoline_cr3[], trampoline_cpu_cr3[], trampoline_refused[], boot_tables[];
 void ap_main(void) __noreturn;
 
 static spinlock_t call_lock = SPINLOCK_INIT;
@@ -180,6 +180,14 @@ static bool start_cpu(struct cpu *c, paddr_t page)
 	return wait_online(c, 1000000);
 }
 
+/* The CPU has said why it goes no further. */
+static bool refused(paddr_t page)
+{
+	const volatile u8 *p = phys_to_virt(page);
+
+	return p[trampoline_refused - trampoline] != 0;
+}
+
 u32 smp_start(void)
 {
 	int found = smp_prepare();
@@ -204,8 +212,9 @@ u32 smp_start(void)
 			n++;
 			__atomic_store_n(&cpu_count, n, __ATOMIC_RELEASE);
 		} else {
-			log_err("smp: CPU with APIC id %u does not start, going on without it",
-				c->apic_id);
+			log_err("smp: CPU with APIC id %u %s, going on without it", c->apic_id,
+				refused(page) ? "has SYSCFG[23] clear and cannot use encrypted "
+				"memory (enable SMEE in firmware setup)" : "does not start");
 			/* It may be late: park it for good. */
 			lapic_icr(c->apic_id, ICR_INIT | ICR_ASSERT);
 		}

@@ -34,15 +34,7 @@ ASSERT_OFFSET(struct fpu_area, cpu, 464);
 ASSERT_OFFSET(struct fpu_area, xstate_bv, 512);
 ASSERT_SIZE(struct fpu_area, 576);
 
-struct state_cpu {
-	struct vcpu *owner; /* whose state the registers hold */
-	u64 xcr0;
-	u64 tsc_aux;
-	u64 xcr0_mask;
-	bool has_tsc_aux;
-	bool barrier;       /* the branch predictor is flushed between VMs */
-};
-static PERCPU struct state_cpu state_cpu;
+PERCPU struct state_cpu state_cpu;
 
 /* Boot CPU's: all CPUs are alike. */
 static u64 xcr0_mask;
@@ -65,26 +57,30 @@ static bool detect_tsc_aux(void)
 }
 
 /* What one VM has taught the branch predictor must not steer another. */
-static void predictor_barrier(const struct vcpu *from, const struct vcpu *to)
+static void predictor_barrier(const struct vcpu *from, struct vcpu *to)
 {
-	if (state_cpu.barrier && (from == NULL || from->vm != to->vm))
-		wrmsr(MSR_PRED_CMD, 1);
+	if (!state_cpu.barrier || (from != NULL && from->vm == to->vm))
+		return;
+	wrmsr(MSR_PRED_CMD, 1);
+	to->switches.barriers++;
 }
 
-static void write_xcr0(u64 value)
+static void write_xcr0(struct vcpu *v, u64 value)
 {
 	if (state_cpu.xcr0_mask == 0 || state_cpu.xcr0 == value)
 		return;
 	xsetbv(0, value);
 	state_cpu.xcr0 = value;
+	v->switches.xcr0++;
 }
 
-static void write_tsc_aux(u64 value)
+static void write_tsc_aux(struct vcpu *v, u64 value)
 {
 	if (!state_cpu.has_tsc_aux || state_cpu.tsc_aux == value)
 		return;
 	wrmsr(MSR_TSC_AUX, value);
 	state_cpu.tsc_aux = value;
+	v->switches.tsc_aux++;
 }
 
 static void area_size_init(void)
@@ -132,34 +128,28 @@ u64 vcpu_state_xcr0_mask(void)
 }
 
 /* All components at once: nothing of one guest may stay behind for the next. */
-static void fpu_save(struct fpu_area *a)
+static void fpu_save(struct vcpu *v)
 {
+	struct fpu_area *a = v->fpu;
 	u32 lo = (u32)state_cpu.xcr0_mask, hi = (u32)(state_cpu.xcr0_mask >> 32);
 
-	write_xcr0(state_cpu.xcr0_mask);
+	write_xcr0(v, state_cpu.xcr0_mask);
 	if (state_cpu.xcr0_mask != 0)
 		__asm__ volatile("xsave64 (%0)" : : "r"(a), "a"(lo), "d"(hi) : "memory");
 	else
 		__asm__ volatile("fxsave64 (%0)" : : "r"(a) : "memory");
 }
 
-static void fpu_restore(struct fpu_area *a)
+static void fpu_restore(struct vcpu *v)
 {
+	struct fpu_area *a = v->fpu;
 	u32 lo = (u32)state_cpu.xcr0_mask, hi = (u32)(state_cpu.xcr0_mask >> 32);
 
-	write_xcr0(state_cpu.xcr0_mask);
+	write_xcr0(v, state_cpu.xcr0_mask);
 	if (state_cpu.xcr0_mask != 0)
 		__asm__ volatile("xrstor64 (%0)" : : "r"(a), "a"(lo), "d"(hi) : "memory");
 	else
 		__asm__ volatile("fxrstor64 (%0)" : : "r"(a) : "memory");
-}
-
-/* The register itself is what counts: there are CPUs (emulated ones) that let a guest's XSETBV
- * pass though its intercept is set. */
-static void read_back_xcr0(struct vcpu *v)
-{
-	if (state_cpu.xcr0_mask != 0)
-		state_cpu.xcr0 = v->guest_xcr0 = xgetbv(0);
 }
 
 static void save(struct vcpu *v)
@@ -168,8 +158,8 @@ static void save(struct vcpu *v)
 
 	/* Of an SEV-ES guest the CPU has switched all but the break points' addresses. */
 	if (!v->trap_protected) {
-		read_back_xcr0(v);
-		fpu_save(a);
+		vcpu_state_read_xcr0(v);
+		fpu_save(v);
 	}
 	v->dr[0] = read_dr0();
 	v->dr[1] = read_dr1();
@@ -184,14 +174,15 @@ static void restore(struct vcpu *v)
 	struct fpu_area *a = v->fpu;
 
 	if (!v->trap_protected)
-		fpu_restore(a);
+		fpu_restore(v);
 	write_dr0(v->dr[0]);
 	write_dr1(v->dr[1]);
 	write_dr2(v->dr[2]);
 	write_dr3(v->dr[3]);
 	if (!v->trap_protected)
-		write_xcr0(v->guest_xcr0);
-	write_tsc_aux(v->msr_tsc_aux);
+		write_xcr0(v, v->guest_xcr0);
+	write_tsc_aux(v, v->msr_tsc_aux);
+	v->switches.loads++;
 	state_cpu.owner = v;
 	__atomic_store_n(&a->cpu, cpu_number() + 1, __ATOMIC_RELEASE);
 }
@@ -205,7 +196,7 @@ static void put_call(void *arg)
 static void drop_call(void *arg)
 {
 	if (state_cpu.owner == arg) {
-		read_back_xcr0(arg);
+		vcpu_state_read_xcr0(arg);
 		state_cpu.owner = NULL;
 	}
 }
@@ -225,6 +216,7 @@ void vcpu_state_load(struct vcpu *v)
 {
 	u64 flags;
 
+	v->switches.entries++;
 	if (likely(state_cpu.owner == v))
 		return;
 	call_holder(v, put_call);
@@ -283,17 +275,10 @@ void vcpu_state_reset(struct vcpu *v, bool init)
 	v->xss = 0;
 }
 
-u64 vcpu_state_xcr0(struct vcpu *v)
-{
-	if (state_cpu.owner == v && !v->trap_protected)
-		read_back_xcr0(v);
-	return v->guest_xcr0;
-}
-
 void vcpu_state_set_xcr0(struct vcpu *v, u64 value)
 {
 	v->guest_xcr0 = value;
-	write_xcr0(value);
+	write_xcr0(v, value);
 }
 
 u64 vcpu_state_tsc_aux(void)
@@ -304,5 +289,5 @@ u64 vcpu_state_tsc_aux(void)
 void vcpu_state_set_tsc_aux(struct vcpu *v, u64 value)
 {
 	v->msr_tsc_aux = value;
-	write_tsc_aux(value);
+	write_tsc_aux(v, value);
 }

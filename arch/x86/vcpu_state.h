@@ -2,7 +2,9 @@
 #ifndef RAVELIN_ARCH_X86_VCPU_STATE_H
 #define RAVELIN_ARCH_X86_VCPU_STATE_H
 
-#include "core/types.h"
+#include "arch/x86/cpu.h"
+#include "arch/x86/percpu.h"
+#include "core/vm.h"
 
 /*
  * Guest registers that neither VMRUN nor VMLAUNCH switches and that the
@@ -10,7 +12,17 @@
  * TSC_AUX. They stay in the CPU, over exits and while the vCPU waits, until
  * another vCPU needs the place or the vCPU is run on another CPU.
  */
-struct vcpu;
+
+/* What each CPU's registers hold. */
+struct state_cpu {
+	struct vcpu *owner; /* whose state it is */
+	u64 xcr0;
+	u64 tsc_aux;
+	u64 xcr0_mask;
+	bool has_tsc_aux;
+	bool barrier;       /* the branch predictor is flushed between VMs */
+};
+extern PERCPU struct state_cpu state_cpu;
 
 /* Every CPU, before it runs a vCPU: control registers, XCR0, XSS. */
 void vcpu_state_cpu_init(void);
@@ -32,7 +44,24 @@ void vcpu_state_load(struct vcpu *v);
 void vcpu_state_put(struct vcpu *v);
 
 /* The guest's XCR0. v runs on this CPU, or its state is not in any other CPU's registers. */
+#ifdef UNIT_TEST
 u64 vcpu_state_xcr0(struct vcpu *v);
+#else
+/* The register itself is what counts: there are CPUs (emulated ones) that let a guest's XSETBV
+ * pass though its intercept is set. */
+static inline void vcpu_state_read_xcr0(struct vcpu *v)
+{
+	if (likely(state_cpu.xcr0_mask != 0))
+		state_cpu.xcr0 = v->guest_xcr0 = xgetbv(0);
+}
+
+static inline u64 vcpu_state_xcr0(struct vcpu *v)
+{
+	if (likely(state_cpu.owner == v && !v->trap_protected))
+		vcpu_state_read_xcr0(v);
+	return v->guest_xcr0;
+}
+#endif
 /* v runs on this CPU and changes a register; the value has been checked. */
 void vcpu_state_set_xcr0(struct vcpu *v, u64 value);
 void vcpu_state_set_tsc_aux(struct vcpu *v, u64 value);

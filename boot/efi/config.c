@@ -42,8 +42,15 @@ static BOOLEAN known(const struct boot_info *bi, const char *path)
 	return FALSE;
 }
 
+/* A secret that comes later, by the shell. */
+static BOOLEAN no_file(const char *key, const char *path)
+{
+	return strcmpa((const CHAR8 *)key, (const CHAR8 *)"sev-secret") == 0 &&
+	       strcmpa((const CHAR8 *)path, (const CHAR8 *)"wait") == 0;
+}
+
 /* The value up to the first blank: what follows are a module's arguments. */
-static void read_value(struct boot_info *bi, const char *value)
+static void read_value(struct boot_info *bi, const char *key, const char *value)
 {
 	char path[BOOT_NAME_LEN];
 	UINTN n = 0;
@@ -55,7 +62,7 @@ static void read_value(struct boot_info *bi, const char *value)
 		n++;
 	}
 	path[n] = 0;
-	if (n == 0 || known(bi, path))
+	if (n == 0 || known(bi, path) || no_file(key, path))
 		return;
 	if (files_read(bi, path) == NULL)
 		Print(L"ravelin: %a: more than %d files; not read\n", path, BOOT_MODULE_MAX);
@@ -69,7 +76,7 @@ static void read_line(struct boot_info *bi, const char *line)
 		line++;
 	for (UINTN i = 0; i < sizeof(file_keys) / sizeof(file_keys[0]); i++)
 		if (key_is(line, file_keys[i], &value))
-			read_value(bi, value);
+			read_value(bi, file_keys[i], value);
 }
 
 void config_read_files(struct boot_info *bi, const char *text, UINTN size)

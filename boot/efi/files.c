@@ -85,10 +85,12 @@ static EFI_STATUS read_all(EFI_FILE_HANDLE file, UINT8 *to, UINT64 size)
 	return EFI_SUCCESS;
 }
 
+#define SMALL_FILE (1U << 20)
+
 static EFI_STATUS read_file(EFI_FILE_HANDLE file, struct boot_module *m)
 {
 	EFI_FILE_INFO *info = LibFileInfo(file);
-	EFI_PHYSICAL_ADDRESS base = 0;
+	EFI_PHYSICAL_ADDRESS base = BELOW_4G;
 	UINT64 size;
 	EFI_STATUS s;
 
@@ -98,7 +100,9 @@ static EFI_STATUS read_file(EFI_FILE_HANDLE file, struct boot_module *m)
 	FreePool(info);
 	if (size == 0)
 		return EFI_END_OF_FILE;
-	s = BS->AllocatePages(AllocateAnyPages, EfiLoaderData, EFI_SIZE_TO_PAGES(size), &base);
+	/* The configuration is read by page tables that show 4 GiB. */
+	s = BS->AllocatePages(size <= SMALL_FILE ? AllocateMaxAddress : AllocateAnyPages,
+			      EfiLoaderData, EFI_SIZE_TO_PAGES(size), &base);
 	if (EFI_ERROR(s))
 		return s;
 	s = read_all(file, (UINT8 *)base, size);

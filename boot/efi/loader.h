@@ -11,12 +11,14 @@
 
 /* ravelin.efi: reads the configuration and its files, then enters the image that it carries. */
 
+#define BELOW_4G 0xffffffffUL /* for AllocatePages() */
+
 /* files.c: sets out from the volume and folder that the application came from. */
 EFI_STATUS files_open(EFI_HANDLE image);
 /*
- * Reads a file into pages of its own and enters it in bi->module[]; a file that
- * cannot be read gets an entry with .error. Returns the entry, NULL when the
- * table is full.
+ * Reads a file into pages of its own, a small one such as the configuration
+ * below 4 GiB, and enters it in bi->module[]; a file that cannot be read gets an
+ * entry with .error. Returns the entry, NULL when the table is full.
  */
 struct boot_module *files_read(struct boot_info *bi, const char *path);
 

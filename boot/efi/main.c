@@ -4,7 +4,6 @@
 
 #define CONFIG_FILE "ravelin.conf"
 #define LOAD_ALIGN (2UL << 20)
-#define BELOW_4G 0xffffffffUL
 
 /* boot/efi/blob.asm: the hypervisor's ELF image. */
 extern const UINT8 image_blob[], image_blob_end[];

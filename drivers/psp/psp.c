@@ -264,7 +264,7 @@ static bool wait_answer(u32 seconds, u32 *answer)
 
 static bool exchange(const struct command *c, void *buffer, u32 *answer)
 {
-	paddr_t pa = virt_to_phys(psp.buffer);
+	paddr_t pa = machine_pa(virt_to_phys(psp.buffer));
 
 	if (c->size != 0)
 		memcpy(psp.buffer, buffer, c->size);

@@ -5,6 +5,8 @@
 ; This page and the next one stay reserved in the guest: application processors come here at their
 ; first start-up IPI, long after the loader's other memory went to the kernel.
 
+%include "stubs.inc"
+
 %define MSR_EFER	0xC0000080
 %define MSR_GHCB	0xC0010130
 %define MSR_SEV_STATUS	0xC0010131
@@ -242,57 +244,7 @@ jump_table:			; u16 IP, u16 CS: written by the kernel
 
 section .text
 bits 64
-; Stub n is at trap_stubs + 16 * n.
-align 16
-trap_stubs:
-%assign n 0
-%rep 32
-	align 16
-	%if n == 8 || (n >= 10 && n <= 14) || n == 17 || n == 21 || n == 29 || n == 30
-	%else
-	push qword 0
-	%endif
-	push qword n
-	jmp near trap_common
-	%assign n n + 1
-%endrep
-align 16
-trap_common:
-	push rax
-	push rcx
-	push rdx
-	push rbx
-	push rbp
-	push rsi
-	push rdi
-	push r8
-	push r9
-	push r10
-	push r11
-	push r12
-	push r13
-	push r14
-	push r15
-	mov rdi, rsp
-	cld
-	call loader_trap
-	pop r15
-	pop r14
-	pop r13
-	pop r12
-	pop r11
-	pop r10
-	pop r9
-	pop r8
-	pop rdi
-	pop rsi
-	pop rbp
-	pop rbx
-	pop rdx
-	pop rcx
-	pop rax
-	add rsp, 16
-	iretq
+INTERRUPT_STUBS trap_stubs, 32, loader_trap
 
 section .bss
 alignb 4096

@@ -16,9 +16,9 @@ LDR_SHA256 ?= -l:libbearssl.a
 loader: $(O)/guest-pv/loader.bin
 guest-pv: loader
 
-$(LDR_OUT)/entry.o: $(LDR_DIR)/entry.asm $(LDR_DIR)/loader.mk
+$(LDR_OUT)/entry.o: $(LDR_DIR)/entry.asm guest-pv/stubs.inc $(LDR_DIR)/loader.mk
 	@mkdir -p $(@D)
-	@$(NASM) -f elf64 -Werror -o $@ $<
+	@$(NASM) -f elf64 -Werror -Iguest-pv/ -o $@ $<
 
 $(LDR_OUT)/%.o: %.c $(LDR_DIR)/loader.mk
 	@mkdir -p $(@D)

@@ -92,7 +92,8 @@ static u64 secrets(u64 initrd, u64 size)
 				LDR_CPIO_ROOM - 4);
 
 	if (n < 0)
-		ldr_terminate(LDR_R_SECRET, "what lies in the place for secrets is no table of them");
+		ldr_terminate(LDR_R_SECRET,
+			      "what lies in the place for secrets is no table of them");
 	if (n == 0)
 		return size;
 	memset((u8 *)initrd + size, 0, at - size);
@@ -120,7 +121,8 @@ __noreturn void loader_main(void)
 	if (!ldr_kernel_check((const u8 *)in->part[LDR_KERNEL].gpa, in->part[LDR_KERNEL].size,
 			      in->part[LDR_KERNEL].gpa, &kernel) ||
 	    kernel.end > initrd->gpa)
-		ldr_terminate(LDR_R_IMAGE, "no Linux kernel with a 64-bit entry, or no room for it");
+		ldr_terminate(LDR_R_IMAGE,
+			      "no Linux kernel with a 64-bit entry, or no room for it");
 
 	bios_data();
 	boot = (struct ldr_boot){

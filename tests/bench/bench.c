@@ -7,7 +7,11 @@
  * Prints "bench NAME TICKS" for each; the least of three runs counts. The
  * cost of the loop itself is measured and taken off.
  *
- * With the option "busy" it only spins, interrupts on, for ever.
+ * With the option "busy" it only spins, interrupts on, for ever. With "short" it does three
+ * operations, 100 times each.
+ * With "reference" it does the operations of an independent measurement of KVM (reference.py).
+ * With "ipi" only the interrupt to another CPU is measured; with "others=N" N CPUs more are
+ * started first, which halt.
  *
  * With the option "trace" it waits for a byte on COM1, then does each operation
  * a few times only, with calls of mark_operation() and mark_turn() between them:
@@ -52,6 +56,7 @@ static void op_cpuid1(void) { do_cpuid(1, 0); }
 static void op_cpuid7(void) { do_cpuid(7, 0); }
 static void op_cpuid_d(void) { do_cpuid(0xd, 0); }
 static void op_cpuid_hv(void) { do_cpuid(0x40000000, 0); }
+static void op_cpuid_ext0(void) { do_cpuid(0x80000000, 0); }
 static void op_cpuid_ext(void) { do_cpuid(0x80000008, 0); }
 
 static void op_hypercall(void)
@@ -65,8 +70,16 @@ static void op_rdmsr_apic_base(void) { rdmsr(MSR_APIC_BASE); }
 static void op_rdmsr_efer(void) { rdmsr(MSR_EFER); }
 static u64 efer;
 static void op_wrmsr_efer(void) { wrmsr(MSR_EFER, efer); }
+/* SCE: another value each time. */
+static void op_wrmsr_efer_change(void) { wrmsr(MSR_EFER, efer ^= 1); }
 static void op_rdmsr_mtrrcap(void) { rdmsr(0xfe); }
+/* Each is later than the one before. */
 static void op_wrmsr_deadline(void) { wrmsr(MSR_TSC_DEADLINE, rdtsc() + 1000000000ul); }
+static void op_deadline_rearm(void)
+{
+	wrmsr(MSR_TSC_DEADLINE, 0);
+	wrmsr(MSR_TSC_DEADLINE, rdtsc() + 1000000000ul);
+}
 
 static void op_in_unclaimed(void) { inb(0xe0); }
 static void op_out_unclaimed(void) { outb(0xe0, 0); }
@@ -162,6 +175,35 @@ static void op_self_ipi_tpr(void)
 	wait_for(want);
 }
 
+/* As the measurement that we compare with seems to have done it: ICR's two halves with interrupts
+ * off, so that the vector is taken through an interrupt window. */
+static u32 icr_self(void)
+{
+	cli();
+	apic_write(APIC_ICR2, 0);
+	apic_write(APIC_ICR, IRQ_SELF);
+	return taken + 1;
+}
+
+static void op_icr_self(void)
+{
+	u32 want = icr_self();
+
+	sti();
+	wait_for(want);
+}
+
+static void op_icr_self_hlt(void)
+{
+	u32 want = icr_self();
+
+	while (!arrived(taken, want)) {
+		__asm__ volatile("sti; hlt" ::: "memory");
+		cli();
+	}
+	sti();
+}
+
 /* The deadline is past: the interrupt comes at once. */
 static void op_deadline_taken(void)
 {
@@ -173,15 +215,15 @@ static void op_deadline_taken(void)
 
 static volatile u32 other_taken;
 static volatile bool other_stop;
+static volatile bool other_halts; /* asked for */
+static volatile bool other_idle;  /* about to execute HLT */
 
 static void on_other(struct frame *f)
 {
 	(void)f;
+	other_idle = false;
 	other_taken++;
-	if (x2apic)
-		wrmsr(0x80b, 0);
-	else
-		apic_eoi();
+	apic_eoi();
 }
 
 static void other_cpu(u32 cpu)
@@ -189,8 +231,15 @@ static void other_cpu(u32 cpu)
 	(void)cpu;
 	apic_write(APIC_SVR, 0x1ff);
 	sti();
-	while (!other_stop)
-		pause_cpu();
+	while (!other_stop) {
+		if (!other_halts) {
+			pause_cpu();
+			continue;
+		}
+		cli();
+		other_idle = true;
+		__asm__ volatile("sti; hlt" ::: "memory");
+	}
 	cli();
 }
 
@@ -202,6 +251,22 @@ static void op_ipi_other(void)
 	apic_write(APIC_ICR, IRQ_OTHER);
 	while (!arrived(other_taken, want))
 		;
+}
+
+/* Ends when the other CPU is about to halt again. */
+static void op_ipi_halted(void)
+{
+	op_ipi_other();
+	while (!other_idle)
+		;
+}
+
+static void halting_cpu(u32 cpu)
+{
+	(void)cpu;
+	cli();
+	for (;;)
+		__asm__ volatile("hlt");
 }
 
 /* --- measuring --------------------------------------------------------------------------------- */
@@ -305,6 +370,7 @@ static const struct entry plain_operations[] = {
 	{ "rdmsr.apic_base", op_rdmsr_apic_base },
 	{ "rdmsr.efer", op_rdmsr_efer },
 	{ "wrmsr.efer", op_wrmsr_efer },
+	{ "wrmsr.efer.change", op_wrmsr_efer_change },
 	{ "rdmsr.mtrrcap", op_rdmsr_mtrrcap },
 	{ "in.unclaimed", op_in_unclaimed },
 	{ "out.unclaimed", op_out_unclaimed },
@@ -336,6 +402,24 @@ static const struct entry interrupts[] = {
 	{ "self_ipi.tpr", op_self_ipi_tpr },
 };
 
+/* Interrupts are on; handlers as everywhere. */
+static const struct entry reference_operations[] = {
+	{ "cpuid.0", op_cpuid0 },
+	{ "cpuid.80000000", op_cpuid_ext0 },
+	{ "hypercall", op_hypercall },
+	{ "rdmsr.apic_base", op_rdmsr_apic_base },
+	{ "rdmsr.efer", op_rdmsr_efer },
+	{ "wrmsr.efer", op_wrmsr_efer },
+	{ "in.pic", op_in_pic },
+	{ "in.unclaimed", op_in_unclaimed },
+	{ "apic.id", op_apic_id },
+	{ "apic.eoi", op_apic_eoi },
+	{ "self_ipi", op_self_ipi },
+	{ "icr_self", op_icr_self },
+	{ "icr_self.hlt", op_icr_self_hlt },
+	{ "mmio.hole", op_mmio_hole },
+};
+
 static const struct entry x2apic_operations[] = {
 	{ "x2apic.id", op_x2apic_id },
 	{ "x2apic.eoi", op_x2apic_eoi },
@@ -348,7 +432,10 @@ static const struct entry x2apic_interrupts[] = {
 	{ "x2apic.self_ipi.tpr", op_self_ipi_tpr },
 };
 
-static const struct entry deadline_write[] = { { "deadline.write", op_wrmsr_deadline } };
+static const struct entry deadline_write[] = {
+	{ "deadline.write", op_wrmsr_deadline },
+	{ "deadline.rearm", op_deadline_rearm },
+};
 static const struct entry deadline_taken[] = { { "deadline.taken", op_deadline_taken } };
 
 static void timer(void)
@@ -367,17 +454,32 @@ static void timer(void)
 	apic_write(APIC_LVT_TIMER, 0x10000);
 }
 
+/* A first turn before each: the CPU must already do what the name says. */
 static void other(void)
 {
-	if (option_number("cpus", 1) < 2)
-		return;
 	irq_handler[IRQ_OTHER] = on_other;
 	ap_work = other_cpu;
-	if (start_cpus(2) != 2)
+	low_init();
+	if (start_cpus(1) != 1)
 		return;
 	delay_us(1000);
-	bench_turns("ipi.other", op_ipi_other, 200);
+	bench_turns("ipi.running", op_ipi_other, 200);
+	other_halts = true;
+	op_ipi_halted();
+	bench_turns("ipi.halted", op_ipi_halted, 200);
 	other_stop = true;
+}
+
+static void halted_others(u32 count)
+{
+	u32 up;
+
+	if (count == 0)
+		return;
+	ap_work = halting_cpu;
+	low_init();
+	up = start_cpus(count);
+	print("others %u\n", up);
 }
 
 static void with_x2apic(void)
@@ -392,6 +494,15 @@ static void with_x2apic(void)
 	BENCH_ALL(x2apic_operations);
 	sti();
 	BENCH_ALL(x2apic_interrupts);
+	cli();
+}
+
+static void short_operations(void)
+{
+	bench_turns("cpuid.0", op_cpuid0, 100);
+	bench_turns("apic.eoi", op_apic_eoi, 100);
+	sti();
+	bench_turns("self_ipi.hlt", op_self_ipi_hlt, 100);
 	cli();
 }
 
@@ -413,9 +524,26 @@ int main(void)
 		for (;;)
 			rdtsc();
 	}
+	halted_others((u32)option_number("others", 0));
 	if (trace)
 		wait_for_byte();
+	if (option("ipi", text, sizeof(text))) {
+		other();
+		print("bench done\n");
+		guest_exit(0);
+	}
 	print("bench loop %lu\n", overhead / TURNS);
+	if (option("short", text, sizeof(text))) {
+		short_operations();
+		print("bench done\n");
+		guest_exit(0);
+	}
+	if (option("reference", text, sizeof(text))) {
+		sti();
+		BENCH_ALL(reference_operations);
+		print("bench done\n");
+		guest_exit(0);
+	}
 	BENCH_ALL(plain_operations);
 	if (!plain)
 		BENCH_ALL(hypercalls);
@@ -423,7 +551,6 @@ int main(void)
 	BENCH_ALL(interrupts);
 	cli();
 	timer();
-	other();
 	with_x2apic();
 	print("bench done\n");
 	guest_exit(0);

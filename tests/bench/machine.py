@@ -26,7 +26,7 @@ mitigations = {mitigations}
 kernel = bench.elf
 cmdline = {cmdline}
 memory = 64M
-cpus = 1
+cpus = {vcpus}
 debug-exit = yes
 autostart = yes
 """
@@ -101,7 +101,8 @@ class Machine:
         self.monitor.sendall(text.encode() + b"\n")
         return self._prompt()
 
-    def _read(self):
+    def poll(self):
+        """Take in what was printed."""
         try:
             part = self.serial.recv(65536)
         except BlockingIOError:
@@ -112,7 +113,7 @@ class Machine:
         """Until mark was printed; all the text so far."""
         end = time.monotonic() + seconds * SLOW
         while mark not in self.text:
-            self._read()
+            self.poll()
             if mark in self.text:
                 break
             if self.proc.poll() is not None or time.monotonic() > end:
@@ -129,16 +130,23 @@ class Machine:
             if match:
                 return match
             time.sleep(0.02)
-            self._read()
+            self.poll()
         raise BenchError(f"/{pattern}/ was not printed:\n{self.text[-2000:]}")
 
     def send(self, text):
         self.serial.sendall(text.encode())
 
 
-def on_ravelin(emu, tmp, build, mitigations=False, cmdline="", extra=(), counting=True):
-    """A machine that starts the payload on Ravelin."""
-    conf = CONF.format(mitigations="yes" if mitigations else "no", cmdline=cmdline or "run")
-    iso = ravelin_iso(tmp, build, conf, {"bench.elf": build / "guests" / "bench.elf"})
-    return Machine([*emu, "-cpu", CPU, "-m", "512", "-cdrom", iso,
+def start_ravelin(emu, tmp, build, conf, files, *, memory=512, cpus=1, counting=True, extra=()):
+    """A machine that boots Ravelin with that configuration and files."""
+    iso = ravelin_iso(tmp, build, conf, files)
+    return Machine([*emu, "-cpu", CPU, "-m", str(memory), "-smp", str(cpus), "-cdrom", iso,
                     *(COUNTING if counting else []), *extra], tmp)
+
+
+def on_ravelin(emu, tmp, build, mitigations=False, cmdline="", vcpus=1, **more):
+    """A machine that starts the payload on Ravelin."""
+    conf = CONF.format(mitigations="yes" if mitigations else "no", cmdline=cmdline or "run",
+                       vcpus=vcpus)
+    return start_ravelin(emu, tmp, build, conf, {"bench.elf": build / "guests" / "bench.elf"},
+                         **more)

@@ -42,16 +42,20 @@ def expensive(emu, build, mitigations):
             return single.expensive(m, tmp / "log", build / "guests" / "bench.elf64")
 
 
-def figures(emu, build, mitigations):
+def joined(counts, kinds):
     """{operation: figure}, as gate.py has it."""
     found = {}
-    counts, kinds = measure(emu, build, mitigations), expensive(emu, build, mitigations)
     for name, count in counts.items():
         found[name] = {"instructions": count}
         for kind in single.KINDS:
             if kinds.get(name, {}).get(kind):
                 found[name][kind] = kinds[name][kind]
     return found
+
+
+def figures(emu, build, mitigations):
+    """{operation: figure} of Ravelin."""
+    return joined(measure(emu, build, mitigations), expensive(emu, build, mitigations))
 
 
 def expensive_text(figure):

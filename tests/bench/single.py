@@ -99,9 +99,14 @@ def turns(log, mark_operation, mark_turn):
     return [found[:-1] for found in operations]
 
 
-def collect(machine, path, end="bench done"):
-    """Logs a machine's payload from "bench ready" to its end; the operations' names in order."""
-    machine.wait("bench ready")
+def collect(machine, path, prepare=None, end="bench done"):
+    """Logs a machine's payload from "bench ready" to its end; the operations' names in order.
+
+    prepare is called before, with the payload waiting.
+    """
+    machine.wait("bench ready", 300)
+    if prepare:
+        prepare()
     # Stopped, so that no block of single instructions is there that was not logged.
     machine.command("stop")
     machine.command(f"logfile {path}")
@@ -110,14 +115,14 @@ def collect(machine, path, end="bench done"):
     machine.command("cont")
     start = len(machine.text)
     machine.send("g")
-    text = machine.wait(end, 600)[start:]
+    text = machine.wait(end, 900)[start:]
     machine.command("log none")
     return re.findall(r"^bench (\S+) 0$", text, re.M)
 
 
-def expensive(machine, path, elf):
+def expensive(machine, path, elf, prepare=None):
     """{operation: Counter} of the cheapest turn of each."""
-    names = collect(machine, path)
+    names = collect(machine, path, prepare)
     found = turns(Log(path), *addresses(elf, "mark_operation", "mark_turn"))
     if len(names) != len(found):
         raise RuntimeError(f"{len(names)} operations printed, {len(found)} seen")

@@ -89,18 +89,22 @@ static void lapic_access(struct vlapic *l, struct random *r)
 	}
 }
 
-/* A summary word says exactly which words are in use; PPR follows from TPR and ISR. */
+/* A summary word says exactly which words are in use; each class has one vector in service at most;
+ * PPR follows from TPR and ISR. */
 static void check_lapic(const struct vlapic *l)
 {
 	int highest = -1;
 
-	for (u32 w = 0; w < 8; w++) {
-		assert_int_equal(l->isr_words >> w & 1, l->isr[w] != 0);
+	for (u32 w = 0; w < 8; w++)
 		assert_int_equal(l->irr_words >> w & 1, l->irr[w] != 0);
-		for (u32 b = 0; b < 32; b++)
-			if (l->isr[w] >> b & 1)
-				highest = (int)(w * 32 + b);
+	for (u32 c = 0; c < 16; c++) {
+		if (!(l->isr_classes >> c & 1))
+			continue;
+		assert_int_equal(l->isr[c] >> 4, c);
+		highest = l->isr[c];
 	}
+	assert_int_equal(l->isr_classes & ~0xFFFEU, 0);
+	assert_true(l->own == 0 || l->own >= 16);
 	assert_int_equal(l->irr[0] & 0xFFFF, 0); /* vectors below 16 are illegal */
 	assert_int_equal(l->isrv, highest < 0 ? 0 : highest);
 	u32 class = highest < 0 ? 0 : (u32)highest & 0xF0;
@@ -111,12 +115,12 @@ static void take_interrupt(struct vlapic *l, struct random *r)
 {
 	int pending = vlapic_pending(l), blocked = vlapic_blocked(l);
 	u8 ppr = l->ppr;
-	u32 in_service = l->isr_words;
+	u32 in_service = l->isr_classes;
 
 	assert_true(pending >= -1 && pending < 256 && blocked >= -1 && blocked < 256);
 	int taken = vlapic_accept(l);
 	assert_int_equal(taken, pending);
-	if (l->isr_words != in_service || l->ppr != ppr)
+	if (l->isr_classes != in_service || l->ppr != ppr)
 		assert_true((taken & 0xF0) > (ppr & 0xF0));
 	check_lapic(l);
 	if (below(r, 4))

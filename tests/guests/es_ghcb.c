@@ -21,7 +21,10 @@
 static u64 buffer_gpa(void) { return (u64)es_ghcb()->buffer; }
 
 /* Both words of an answer in one: INFO1 in the upper half. */
-static u64 both(u64 info1) { return (info1 & 0xFFFFFFFF) << 32 | (ghcb_get(GHCB_INFO2) & 0xFFFFFFFF); }
+static u64 both(u64 info1)
+{
+	return (info1 & 0xFFFFFFFF) << 32 | (ghcb_get(GHCB_INFO2) & 0xFFFFFFFF);
+}
 #define ERROR(n) (2UL << 32 | (n))
 #define OK 0UL
 
@@ -136,7 +139,8 @@ static void traced(void)
 		u64 info1, info2;
 	} calls[] = {
 		{ EVENT_CPUID, 0, 0 }, { 0x55, 0x1234, 0x5678 }, { EVENT_MSR, 0, 0x99 },
-		{ 0x80000005, 1, 0 }, { EVENT_MMIO_READ, IOAPIC, 4 }, { EVENT_MMIO_READ, IOAPIC, 3 },
+		{ 0x80000005, 1, 0 },
+		{ EVENT_MMIO_READ, IOAPIC, 4 }, { EVENT_MMIO_READ, IOAPIC, 3 },
 		{ 0x6E, 0, 0 }, { 0x8000FFFD, 0, 0 },
 	};
 	static const u64 requests[] = { 0x002, 0x333, 4UL | 1UL << 30 };
@@ -361,7 +365,8 @@ static void bad_strings(void)
 				      buffer_gpa());
 			check("too many", r, ERROR(3));
 			ghcb_clear();
-			r = string_io(IOIO(COM2_SCRATCH, 4, STRING_OUT | REP | in), 509, buffer_gpa());
+			r = string_io(IOIO(COM2_SCRATCH, 4, STRING_OUT | REP | in), 509,
+				      buffer_gpa());
 			check("count times size", r, ERROR(3));
 			check("buffer as it was", b[0], 0x33);
 		}
@@ -516,7 +521,8 @@ static void harmful_page(u64 *s, volatile struct es_ghcb *g)
 static u64 harmful_msr(u64 *s)
 {
 	static const u64 codes[] = { 1, 2, 4, 5, 6, 7, 0x10, 0x12, 0x14, 0x16, 0x80, 0x333, 0xFFF };
-	static const u64 pages[] = { 0, RAM_END, 0xA0000, IOAPIC, 1UL << 47, 1UL << 51, 0xFFFFFFFFFFFFF000 };
+	static const u64 pages[] = { 0, RAM_END, 0xA0000, IOAPIC, 1UL << 47, 1UL << 51,
+				     0xFFFFFFFFFFFFF000 };
 
 	u64 code = PICK(s, codes);
 

@@ -249,8 +249,8 @@ static void vc_mmio(struct es_frame *f, const u8 *code)
 	ghcb_put(GHCB_SCRATCH, (u64)es_ghcb()->buffer);
 	if (write)
 		memcpy((void *)es_ghcb()->buffer, r, 8);
-	if (!done(f, ghcb_event(write ? 0x80000002 : 0x80000001, address & 0x7FFFFFFFFFUL, size), len) ||
-	    write)
+	address &= 0x7FFFFFFFFFUL;
+	if (!done(f, ghcb_event(write ? 0x80000002 : 0x80000001, address, size), len) || write)
 		return;
 	if (size == 4)
 		*r = 0;
@@ -366,7 +366,8 @@ void print(const char *format, ...)
 		if (*format == 's')
 			put_text(va_arg(ap, const char *));
 		else
-			put_number(wide ? va_arg(ap, u64) : va_arg(ap, u32), *format == 'x' ? 16 : 10);
+			put_number(wide ? va_arg(ap, u64) : va_arg(ap, u32),
+				   *format == 'x' ? 16 : 10);
 	}
 	va_end(ap);
 }

@@ -3,6 +3,8 @@
 ; 32-bit protected mode without paging, EBX its number. All of the guest's memory is private but
 ; 6..8 MiB; the low 4 GiB are there once more from 512 GiB on, shared.
 
+%include "stubs.inc"
+
 %define MSR_EFER	0xC0000080
 %define MSR_GHCB	0xC0010130
 %define SHARED_2M	3	; number of the shared 2 MiB page
@@ -121,60 +123,7 @@ start64:
 	call es_ap_main
 	jmp .halt
 
-; Stub n is at es_idt_stubs + 16 * n.
-align 16
-es_idt_stubs:
-%assign n 0
-%rep 256
-	align 16
-	%if n == 8 || (n >= 10 && n <= 14) || n == 17 || n == 21 || n == 29 || n == 30
-	%else
-	push qword 0
-	%endif
-	push qword n
-	jmp near isr_common
-	%assign n n + 1
-%endrep
-align 16
-isr_common:
-	push rax
-	push rcx
-	push rdx
-	push rbx
-	push rbp
-	push rsi
-	push rdi
-	push r8
-	push r9
-	push r10
-	push r11
-	push r12
-	push r13
-	push r14
-	push r15
-	mov rdi, rsp
-	mov rbp, rsp
-	and rsp, -16
-	cld
-	call es_isr
-	mov rsp, rbp
-	pop r15
-	pop r14
-	pop r13
-	pop r12
-	pop r11
-	pop r10
-	pop r9
-	pop r8
-	pop rdi
-	pop rsi
-	pop rbp
-	pop rbx
-	pop rdx
-	pop rcx
-	pop rax
-	add rsp, 16
-	iretq
+INTERRUPT_STUBS es_idt_stubs, 256, es_isr
 
 section .data
 align 16

@@ -256,7 +256,7 @@ static void mmio(void)
 		default: TRY("movzwl (%%rcx), %%eax", : "+a"(v) : "c"(p) : CLOBBERS); break;
 		}
 		__asm__ volatile("cld");
-		/* The stores may have run over the window's second page: that is not ours either. */
+		/* The stores may have run over the window's second page: not ours either. */
 	}
 }
 

@@ -36,7 +36,7 @@ static u64 address(u32 cpu)
 	case 0: at = v | 1; break;
 	case 1: at = MEMORY - (v & 0x7f); break;          /* RAM ends within */
 	case 2: at = ~0ul - (v & 0x3f); break;            /* wraps around */
-	case 3: at = (u64)buffer + (v & 0xf000) + 0xfc0 + (v >> 16 & 0x3f); break; /* a page's end */
+	case 3: at = (u64)buffer + (v & 0xf000) + 0xfc0 + (v >> 16 & 0x3f); break; /* page's end */
 	case 4: at = 0xfee00000 + (v & 0xfff); break;
 	case 5: at = 0xa0000 + (v & 0x1ffff); break;      /* a hole in RAM */
 	default: at = (u64)buffer + (v & 0xff7f); break;

@@ -4,6 +4,8 @@
 ;
 ; Multiboot Specification 0.6.96, 3.1 and 3.2; the PVH entry as in Xen's docs/misc/pvh.pandoc.
 
+%include "stubs.inc"
+
 %define CR0_PE		(1 << 0)
 %define CR0_PG		(1 << 31)
 %define CR4_PAE		(1 << 5)
@@ -114,60 +116,7 @@ ap_entry64:
 	call ap_main
 	jmp start64.halt
 
-; Stub n is at idt_stubs + 16 * n.
-align 16
-idt_stubs:
-%assign n 0
-%rep 256
-	align 16
-	%if n == 8 || (n >= 10 && n <= 14) || n == 17 || n == 21 || n == 29 || n == 30
-	%else
-	push qword 0
-	%endif
-	push qword n
-	jmp near isr_common
-	%assign n n + 1
-%endrep
-align 16
-isr_common:
-	push rax
-	push rcx
-	push rdx
-	push rbx
-	push rbp
-	push rsi
-	push rdi
-	push r8
-	push r9
-	push r10
-	push r11
-	push r12
-	push r13
-	push r14
-	push r15
-	mov rdi, rsp
-	mov rbp, rsp
-	and rsp, -16
-	cld
-	call isr
-	mov rsp, rbp
-	pop r15
-	pop r14
-	pop r13
-	pop r12
-	pop r11
-	pop r10
-	pop r9
-	pop r8
-	pop rdi
-	pop rsi
-	pop rbp
-	pop rbx
-	pop rdx
-	pop rcx
-	pop rax
-	add rsp, 16
-	iretq
+INTERRUPT_STUBS idt_stubs, 256, isr
 
 section .rodata
 low_blob:

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Build the initramfs of the test guests: one static busybox and the script `init`.
+"""Build the initramfs of the test guests: one static busybox, the script `init`, and what a test
+adds to them.
 
 The archive ("newc" cpio, Linux Documentation/driver-api/early-userspace/buffer-format.rst) is
 written here rather than by cpio(1), so that device nodes need no root and two builds are equal.
@@ -11,6 +12,9 @@ Command line:  initramfs.py OUTPUT
 import gzip
 import io
 import pathlib
+import re
+import shutil
+import subprocess
 import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -43,6 +47,17 @@ class Archive:
         return self.out.getvalue()
 
 
+def program(name):
+    """A program of this machine with the libraries it needs, {name in the archive: bytes}."""
+    path = shutil.which(name)
+    if path is None:
+        raise SystemExit(f"{name} is not installed: make deps")
+    ldd = subprocess.run(["ldd", path], check=True, capture_output=True, text=True).stdout
+    libraries = re.findall(r"(?:=> |^\s)/(\S+) \(0x", ldd, re.M)
+    files = {library: pathlib.Path("/", library).read_bytes() for library in libraries}
+    return files | {f"bin/{name}": pathlib.Path(path).read_bytes()}
+
+
 def build(extra=None):
     """The packed archive as bytes. extra: more files, {name: bytes}."""
     busybox = BUSYBOX.read_bytes()
@@ -56,6 +71,9 @@ def build(extra=None):
     archive.add("bin/busybox", S_IFREG | 0o755, busybox)
     archive.add("bin/sh", S_IFLNK | 0o777, b"busybox")
     archive.add("init", S_IFREG | 0o755, (HERE / "init").read_bytes())
+    folders = {str(folder) for name in extra or {} for folder in pathlib.PurePath(name).parents}
+    for folder in sorted(folders - {".", "bin"}):
+        archive.add(folder, S_IFDIR | 0o755)
     for name, data in (extra or {}).items():
         archive.add(name, S_IFREG | 0o755, data)
     return gzip.compress(archive.finish(), 6, mtime=0)

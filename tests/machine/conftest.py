@@ -5,12 +5,14 @@ import os
 import pathlib
 import re
 import sys
+import types
 
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 import bochs          # noqa: E402  pylint: disable=wrong-import-position
+import es             # noqa: E402  pylint: disable=wrong-import-position
 import harness        # noqa: E402  pylint: disable=wrong-import-position
 
 
@@ -113,3 +115,17 @@ def pytest_runtest_makereport(item, call):
             report.sections.append((f"console of {made.name}", text))
             if errors:
                 report.sections.append((f"emulator of {made.name}", errors[-2000:]))
+
+
+@pytest.fixture(scope="session")
+def platform(tmp_path_factory):
+    """A machine's identity, for owners: .text is what `psp cert` prints, .flash holds it."""
+    directory = tmp_path_factory.mktemp("platform")
+    factory = Factory("platform")
+    try:
+        flash = directory / "flash"
+        flash.write_bytes(b"\xff" * 0x8000)
+        m = es.start(factory, {}, directory, psp=f",nv-file={flash}")
+        return types.SimpleNamespace(text=m.command("psp cert", 120), flash=flash)
+    finally:
+        factory.stop()

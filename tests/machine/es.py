@@ -13,6 +13,51 @@ PSP = "/machine/peripheral/psp"
 SEV = "/objects/sev"
 
 
+def tool(*args, check=True):
+    """Runs the owner's program."""
+    done = subprocess.run([TREE / "tools" / "ravelin-sev", *args], check=False, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert not check or done.returncode == 0, done.stdout
+    return done.stdout
+
+
+class Owner:
+    """A guest's owner: keys for one platform, whose certificates came by `psp cert`."""
+
+    # The ids of secrets are the owner's choice; this is OVMF's for a disk's passphrase.
+    GUID = "736869e5-84f0-4973-92ec-06879ce3da0b"
+
+    def __init__(self, directory, platform, name="owner", policy="nodbg,noks,es"):
+        self.base = directory / name
+        (directory / f"{name}.txt").write_text(platform)
+        tool("session", self.base, directory / f"{name}.txt", policy)
+        self.keys = {"sev-cert": f"{name}_godh.b64", "sev-session": f"{name}_session.b64",
+                     "policy": policy}
+        self.files = {f"{name}_{what}.b64": directory / f"{name}_{what}.b64"
+                      for what in ("godh", "session")}
+
+    def measurement(self, conf, vm, measured):
+        """What the tool says of it; refused unless it is the files' own."""
+        return tool("measure", conf, vm, "--tik", f"{self.base}_tik.bin", "--blob", measured)
+
+    def packet(self, vm, measured, text):
+        """Lines for the shell with that secret; also header and payload as files."""
+        secret = self.base.with_suffix(".secret")
+        secret.write_text(text)
+        out = tool("secret", "--tik", f"{self.base}_tik.bin", "--tek", f"{self.base}_tek.bin",
+                   "--measurement", measured, "--secret", f"{self.GUID}:{secret}", "--vm", vm,
+                   f"{self.base}.header", f"{self.base}.payload")
+        return [line for line in out.splitlines() if line.startswith("vm secret")]
+
+
+def measured(m, name):
+    """Measurement and nonce of the VM's last launch, as they were logged."""
+    found = re.findall(rf"vm {name}: launch measurement ([0-9a-f]{{64}}) nonce ([0-9a-f]{{32}})",
+                       m.command("log dmesg"))
+    assert found, m.tail()
+    return " ".join(found[-1])
+
+
 # For Linux as guest. Its kernels turn the pages of .bss..decrypted into shared ones without a flush
 # of the caches, so the checker of key changes (coherent=off) would stop them.
 LINUX_MACHINE = ["-object", "sev-memory,id=sev,fatal=on,coherent=on",
@@ -60,7 +105,8 @@ def hooks_image():
 
 
 def start(machine, guests, directory, memory="", psp="", extra_sections="", files=None,
-          log="warn", host=None, fatal=True, icount=False, more=(), **kw):
+          log="warn", host=None, fatal=True, icount=False, more=(), machine_memory="512M",
+          **kw):
     """A machine whose VMs are SEV-ES guests: {name: (test, args..., {keys})}."""
     conf = host_section(log=log, **(host or {})) + extra_sections
     files = dict(files or {})
@@ -74,10 +120,9 @@ def start(machine, guests, directory, memory="", psp="", extra_sections="", file
              "-device", "sev-psp,id=psp" + psp, *more]
     if icount: # one instruction is a tick of the TSC
         extra += ["-icount", "shift=0,sleep=off"]
-    kw.setdefault("memory", "512M")
     kw.setdefault("smp", 2)
     m = machine(conf, files, qemu=sev_qemu(), accel="tcg,thread=single", cpu="EPYC", extra=extra,
-                **kw)
+                memory=machine_memory, **kw)
     m.boot(180)
     return m
 
@@ -116,10 +161,10 @@ def registers(m):
     return text
 
 
-def dump(m, path):
+def dump(m, path, size=512 << 20):
     """All RAM as it is in the chips."""
     m.qmp("stop")
-    m.qmp("pmemsave", val=0, size=512 << 20, filename=str(path))
+    m.qmp("pmemsave", val=0, size=size, filename=str(path))
     m.qmp("cont")
     return path.read_bytes()
 

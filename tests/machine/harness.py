@@ -62,21 +62,21 @@ def image(name):
     return fetch.locked_image(name)
 
 
-_initrd = None
+_initrds = {}
 
 
-def initrd():
-    """Path of the test guests' initramfs, built once a run."""
-    global _initrd
-    if _initrd is None:
+def initrd(program=None):
+    """Path of the test guests' initramfs, with a program of this machine's. Built once a run."""
+    if program not in _initrds:
         BUILD.mkdir(parents=True, exist_ok=True)
-        _initrd = BUILD / "test-initrd.img"
-        data = initramfs.build()
-        if not _initrd.exists() or _initrd.read_bytes() != data:
-            part = _initrd.with_suffix(f".{os.getpid()}")
+        path = BUILD / (f"{program}-initrd.img" if program else "test-initrd.img")
+        data = initramfs.build(initramfs.program(program) if program else None)
+        if not path.exists() or path.read_bytes() != data:
+            part = path.with_suffix(f".{os.getpid()}")
             part.write_bytes(data)
-            part.rename(_initrd)
-    return _initrd
+            part.rename(path)
+        _initrds[program] = path
+    return _initrds[program]
 
 
 def guest(name):
@@ -446,5 +446,5 @@ def linux_vm(name, test="boot", cpus=2, memory="512M", kernel="vmlinuz", extra="
                       memory=memory, cpus=cpus, **keys)
 
 
-def linux_files(kernel="6.1"):
-    return {"vmlinuz": image(f"vmlinuz-{kernel}"), "initrd.img": initrd()}
+def linux_files(kernel="6.1", program=None):
+    return {"vmlinuz": image(f"vmlinuz-{kernel}"), "initrd.img": initrd(program)}

@@ -2,6 +2,7 @@
 """Unmodified Debian kernels as SEV-ES guests by direct launch."""
 
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -17,9 +18,10 @@ LOADER = {"sev-loader": "loader.bin"}
 
 def section(cpus=1, test="dmesg", **keys):
     keys = {**LOADER, **keys}
+    keys.setdefault("policy", "nodbg,noks")
     return vm_section("secret", kernel="vmlinuz", initrd="initrd.img",
                       cmdline=f"console=ttyS0 rv.test={test}", memory="256M", cpus=cpus,
-                      sev="es", policy="nodbg,noks", **keys)
+                      sev="es", **keys)
 
 
 PLAIN = vm_section("plain", kernel="vmlinuz", initrd="initrd.img",
@@ -29,8 +31,8 @@ PLAIN = vm_section("plain", kernel="vmlinuz", initrd="initrd.img",
 @pytest.fixture
 def linux(machine, tmp_path):
     """Starts Ravelin with a Linux guest; also leaves its files in tmp_path, for the tool."""
-    def start(conf, kernel="6.12", loader=None, **kw):
-        files = dict(linux_files(kernel))
+    def start(conf, kernel="6.12", loader=None, psp="", more=None, **kw):
+        files = {**linux_files(kernel), **(more or {})}
         files["loader.bin"] = BUILD / "guest-pv" / "loader.bin"
         if loader is not None:
             files["loader.bin"] = tmp_path / "changed.bin"
@@ -42,7 +44,8 @@ def linux(machine, tmp_path):
             (folder / name).symlink_to(path)
         (folder / "ravelin.conf").write_text(conf)
         m = machine(conf, files, qemu=es.sev_qemu(), accel="tcg,thread=single", cpu="EPYC",
-                    memory="1G", extra=es.LINUX_MACHINE, smp=2, **kw)
+                    memory="1G", smp=2, extra=[*es.LINUX_MACHINE[:-1], es.LINUX_MACHINE[-1] + psp],
+                    **kw)
         m.boot(180)
         m.folder = folder
         return m
@@ -52,10 +55,7 @@ def linux(machine, tmp_path):
 def launched(m):
     """The measurement and its nonce, as the processor gave them."""
     m.command("vm start secret", 180)
-    found = re.findall(r"launch measurement ([0-9a-f]{64}) nonce ([0-9a-f]{32})",
-                       m.command("log dmesg"))
-    assert found, m.tail()
-    return found[-1]
+    return es.measured(m, "secret").split()
 
 
 def computed(m, nonce):
@@ -87,6 +87,34 @@ def test_debian_boots_and_is_measured(linux, kernel, cpus):
     out = m.command("vm list")
     assert re.search(r"^secret +running .* es", out, re.M), out
     assert "violation" not in m.errors()
+
+
+def test_secret_is_read_in_the_guest(linux, tmp_path, platform):
+    """P: certificates, session, measurement, packet, by the owner's program alone; the unmodified
+    kernel has the secret as a file. N: a packet for the launch before."""
+    owner = es.Owner(tmp_path, platform.text)
+    store = tmp_path / "flash"
+    shutil.copyfile(platform.flash, store)
+    m = linux(section(cpus=2, test="secret", **{"sev-secret": "wait"}, **owner.keys),
+              more=owner.files, psp=f",nv-file={store}")
+    value = " ".join(launched(m))
+    lines = owner.packet("secret", value, "what only the owner knows")
+    assert re.search(r"^secret +waiting +2 +256M +es +for its owner's secret",
+                     m.command("vm list"), re.M)
+    assert "the measurement is the expected one" in \
+        owner.measurement(m.folder / "ravelin.conf", "secret", value)
+    m.command("vm reset secret", 180)
+    value = es.measured(m, "secret")
+    assert "BAD_MEASUREMENT" in m.command(lines[-1])
+    text = "x" * 300 + " what only the owner knows"
+    for line in owner.packet("secret", value, text):
+        assert "refused" not in m.command(line)
+    m.console("secret")
+    m.expect(r"Memory Encryption Features active: AMD SEV SEV-ES", 240, never=BAD)
+    m.expect(rf"^RV-SECRET {owner.GUID} mode 400 '{text}'$", 240, never=BAD)
+    m.expect(r"^RV-DONE secret$", 60)
+    m.shell()
+    es.clean(m, guests=1)
 
 
 @pytest.mark.parametrize("part, reason", [("kernel", 3), ("initrd", 4), ("cmdline", 5)])

@@ -124,3 +124,35 @@ def test_stats_and_trace(machine):
     assert "no such command" not in m.command("trace off")
     out = m.command("trace show linux 20")
     assert re.search(r"cpu\d+ +linux/[01] ", out), out
+
+
+def switches(m, vm):
+    """What `vm stats` says of its first vCPU's switches, by word."""
+    out = m.command(f"vm stats {vm}")
+    found = re.search(r"^  vCPU 0: entered (\d+) times, loaded (\d+), XSETBV (\d+), TSC_AUX (\d+), "
+                      r"IBPB (\d+)$", out, re.M)
+    assert found, out
+    return dict(zip(("entered", "loaded", "xsetbv", "tsc_aux", "ibpb"), map(int, found.groups())))
+
+
+def test_stats_count_switches(machine):
+    """Registers are loaded when another vCPU had the CPU before, not at each entry."""
+    conf = host_section() + "".join(
+        vm_section(name, kernel="count.elf", memory="64M", affinity="0", autostart="no")
+        for name in ("a", "b"))
+    m = machine(conf, {"count.elf": guest("count")}, smp=1)
+    m.boot()
+    m.command("vm start a")
+    m.pump(1)
+    first = switches(m, "a")
+    m.pump(1)
+    alone = switches(m, "a")
+    assert alone["entered"] > first["entered"], "the shell took the CPU in between"
+    assert alone["loaded"] == 1 and alone | {"entered": 0} == first | {"entered": 0}
+    m.command("vm start b")
+    m.pump(2)
+    a, b = switches(m, "a"), switches(m, "b")
+    assert a["loaded"] > 5 and b["loaded"] > 5
+    assert a["loaded"] <= a["entered"] and b["loaded"] <= b["entered"]
+    # They take turns.
+    assert abs(a["loaded"] - b["loaded"]) <= 3

@@ -9,7 +9,7 @@ import pathlib
 import struct
 
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, utils
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 import pytest
 
 TREE = pathlib.Path(__file__).resolve().parents[2]
@@ -330,3 +330,125 @@ def test_secret_refuses(tmp_path, capsys, change, words):
 def test_too_many_secrets():
     with pytest.raises(T.Refused, match="16384 at most"):
         T.secret_table([(GUID1, bytes(16384 - 39))])
+
+
+# --- by Ravelin's shell ---
+
+def printed(certs):
+    """What a console's log has of `psp cert`."""
+    text = base64.b64encode(b"".join(certs)).decode()
+    lines = [text[at:at + 64] for at in range(0, len(text), 64)]
+    return "\r\n".join(["ravelin> psp cert", "-----BEGIN SEV PLATFORM-----", *lines,
+                        "-----END SEV PLATFORM-----", "ravelin> "])
+
+
+def test_platform_as_printed(tmp_path, capsys):
+    good = chain()
+    text = printed(good)
+    (tmp_path / "log").write_text(printed(chain()) + text)  # the last one counts
+    assert T.main(["verify", str(tmp_path / "log")]) == 0
+    assert T.platform_block((tmp_path / "log").read_bytes()) == b"".join(good)
+    assert T.main(["session", str(tmp_path / "vm"), str(tmp_path / "log"), "es"]) == 0
+    assert (tmp_path / "vm_tik.bin").exists()
+    (tmp_path / "vm_tik.bin").unlink()
+    lines = text.split("\r\n")
+    for bad in (lines[:5] + lines[6:], lines[:5] + ["[    1.000000] vm a: started"] + lines[5:]):
+        (tmp_path / "log").write_text("\r\n".join(bad))
+        for args in (["verify", str(tmp_path / "log")],
+                     ["session", str(tmp_path / "vm"), str(tmp_path / "log"), "es"]):
+            capsys.readouterr()
+            assert T.main(args) == 1
+            assert "damaged" in capsys.readouterr().err
+    assert not (tmp_path / "vm_tik.bin").exists()
+
+
+def lines_for_the_shell(tmp_path, capsys, size, vm="secret"):
+    (tmp_path / "x").write_bytes(bytes(size))
+    assert T.main(["secret", "--tik", base64.b64encode(SECRET_TIK).decode(), "--tek",
+                   base64.b64encode(SECRET_TEK).decode(), "--measurement", BLOB, "--vm", vm,
+                   "--secret", f"{GUID1}:{tmp_path}/x", str(tmp_path / "h"),
+                   str(tmp_path / "p")]) == 0
+    return [x for x in capsys.readouterr().out.splitlines() if not x.startswith("wrote")]
+
+
+@pytest.mark.parametrize("size, count", [(1, 1), (40, 1), (200, 3), (16344, 94)])
+def test_lines_for_the_shell(tmp_path, capsys, size, count):
+    """None is longer than a line of the shell (core/shell.h); together they are the packet."""
+    lines = lines_for_the_shell(tmp_path, capsys, size)
+    assert len(lines) == count and max(map(len, lines)) <= 255
+    payload, header = b"", None
+    for i, line in enumerate(lines):
+        words = line.split()
+        assert words[:3] == ["vm", "secret", "secret"]
+        if i < len(lines) - 1:
+            assert words[3] == "+" and len(words) == 5
+        else:
+            header = base64.b64decode(words[3], validate=True)
+        if len(words) == 5:
+            payload += base64.b64decode(words[4], validate=True)
+    assert header == (tmp_path / "h").read_bytes()
+    assert payload == (tmp_path / "p").read_bytes()
+
+
+def test_lines_with_a_long_name(tmp_path, capsys):
+    assert max(map(len, lines_for_the_shell(tmp_path, capsys, 9000, "n" * 31))) <= 255
+    assert T.main(["secret", "--tik", "x", "--tek", "x", "--measurement", BLOB, "--vm", "a b",
+                   "--secret", "x:x", "h", "p"]) == 1
+    assert "no name of a VM" in capsys.readouterr().err
+
+
+def test_hexadecimal(tmp_path, capsys):
+    """As Ravelin logs it. 64 digits are 32 bytes, though they could be base64 of 48."""
+    blob = base64.b64decode(BLOB)
+    value, nonce = blob[:32].hex(), blob[32:].hex()
+    for text in (value, value + nonce, f"{value} {nonce}"):
+        assert T.from_file_or_base64(text, "x", 32, 48) == blob[:32 if text == value else 48]
+    (tmp_path / "f").write_text(value + "\n" + nonce + "\n")
+    assert T.from_file_or_base64(str(tmp_path / "f"), "x", 32, 48) == blob
+    with pytest.raises(T.Refused, match="32 bytes, 48 are needed"):
+        T.from_file_or_base64(value, "x", 48)
+
+
+# --- AMD's certificates ---
+
+def amd_certificate(key, usage, signer):
+    """ASK or ARK: SEV API, appendix B."""
+    numbers = key.public_key().public_numbers()
+    size = key.key_size // 8
+    data = bytearray(64)
+    struct.pack_into("<I", data, 0x24, usage)
+    struct.pack_into("<II", data, 0x38, key.key_size, key.key_size)
+    data += numbers.e.to_bytes(size, "little") + numbers.n.to_bytes(size, "little")
+    return bytes(data) + amd_signature(signer, bytes(data))[::-1]
+
+
+def amd_signature(key, data):
+    digest = hashes.SHA384() if key.key_size == 4096 else hashes.SHA256()
+    return key.sign(data, padding.PSS(padding.MGF1(digest), digest.digest_size), digest)
+
+
+@pytest.mark.parametrize("bits", [2048, 4096])
+def test_chain_up_to_amd(tmp_path, capsys, bits):
+    """With the CEK as the processor gives it, unsigned, and as AMD does."""
+    good = chain()
+    ark, ask = (rsa.generate_private_key(65537, bits) for _ in range(2))
+    (tmp_path / "amd").write_bytes(amd_certificate(ask, T.USAGE_ASK, ark) +
+                                   amd_certificate(ark, T.USAGE_ARK, ark))
+    cek = bytearray(good[3])
+    struct.pack_into("<II", cek, 0x414, T.USAGE_ASK, 1)
+    cek[0x41C:0x41C + bits // 8] = amd_signature(ask, bytes(cek[:0x414]))[::-1]
+    (tmp_path / "cek").write_bytes(cek)
+    (tmp_path / "platform").write_text(printed(good))
+    args = ["verify", str(tmp_path / "platform"), "--amd", str(tmp_path / "amd")]
+    assert T.main(args) == 1
+    assert "CEK: not signed by a ASK" in capsys.readouterr().err
+    args += ["--cek", str(tmp_path / "cek")]
+    assert T.main(args) == 0
+    assert "CEK is signed by AMD's ASK" in capsys.readouterr().out
+    cek[0x41C] ^= 1
+    (tmp_path / "cek").write_bytes(cek)
+    assert T.main(args) == 1
+    assert "bad signature of the ASK" in capsys.readouterr().err
+    (tmp_path / "cek").write_bytes(chain()[3])  # another chip's
+    assert T.main(args) == 1
+    assert "PEK: bad signature of the CEK" in capsys.readouterr().err

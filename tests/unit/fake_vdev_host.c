@@ -71,6 +71,11 @@ void vdev_kick(struct vdev_host *h, u32 vcpu, u32 what, u32 arg)
 	h->kicks++;
 }
 
+void vdev_kick_self(struct vdev_host *h, u32 vcpu)
+{
+	vdev_kick(h, vcpu, VDEV_KICK_IRQ, 0);
+}
+
 int vm_memory_read(struct vdev_host *h, gpa_t gpa, void *buf, size_t len)
 {
 	return -14;

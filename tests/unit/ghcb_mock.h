@@ -242,14 +242,14 @@ void pv_eoi_settle(struct vcpu *v) {}
 void pv_clock_update(struct vcpu *v) {}
 int pv_msr_read(struct vcpu *v, u32 msr, u64 *value) { *value = msr; return 0; }
 int pv_msr_write(struct vcpu *v, u32 msr, u64 value) { return 0; }
-s64 pv_send_ipi(const struct vm *vm, u64 low, u64 high, u64 min, u64 icr, u32 cluster)
+s64 pv_send_ipi_any(const struct vcpu *v, u64 mask)
 {
 	mock_told.ipis++;
-	mock_told.ipi.low = low;
-	mock_told.ipi.high = high;
-	mock_told.ipi.min = min;
-	mock_told.ipi.icr = icr;
-	mock_told.ipi.cluster = cluster;
+	mock_told.ipi.low = v->gpr[GPR_RBX] & mask;
+	mock_told.ipi.high = v->gpr[GPR_RCX] & mask;
+	mock_told.ipi.min = v->gpr[GPR_RDX] & mask;
+	mock_told.ipi.icr = v->gpr[GPR_RSI] & mask;
+	mock_told.ipi.cluster = mask == ~0UL ? 64 : 32;
 	return 3;
 }
 void pv_kick(struct vm *vm, u64 apic_id) { mock_told.kicks++; }

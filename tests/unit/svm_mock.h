@@ -47,15 +47,28 @@ static struct {
 	u8 code[16];
 	int code_len; /* or a negative errno */
 
-	/* one-byte ports */
+	/* vdev_bus_port_read() and _write() */
 	u32 port_reads, port_writes, port;
 	u8 port_value;
 
-	/* emulate_known(): knows the instruction, or not */
-	u32 known_len;
-	u32 known_calls;
-	gpa_t known_gpa;
-	bool known_write;
+	/* device memory */
+	u32 mmio_reads, mmio_writes, mmio_size;
+	gpa_t mmio_gpa;
+	u64 mmio_value;
+
+	/* msr_read() and msr_write() */
+	u32 msr_reads, msr_writes, msr;
+	u64 msr_value;
+	int msr_error;
+
+	/* vcpu_halt() */
+	u32 halts;
+	bool halt_if, halted;
+
+	/* cpuid_dynamic() */
+	u32 cpuids, cpuid_leaf, cpuid_subleaf;
+	u64 cpuid_cr4;
+	struct cpuid_entry cpuid;
 
 	u32 ipis; /* pv_send_ipi() */
 	u64 ipi_min;
@@ -81,39 +94,75 @@ u32 vcpu_dispatch(struct vcpu *v)
 	return mock.result;
 }
 
-u32 dispatch_rdmsr(struct vcpu *v) { return vcpu_dispatch(v); }
-u32 dispatch_wrmsr(struct vcpu *v) { return vcpu_dispatch(v); }
 u32 dispatch_io(struct vcpu *v) { return vcpu_dispatch(v); }
-u32 dispatch_mmio(struct vcpu *v) { return vcpu_dispatch(v); }
-u32 dispatch_hlt(struct vcpu *v) { return vcpu_dispatch(v); }
 
-s64 pv_send_ipi(const struct vm *vm, u64 low, u64 high, u64 min, u64 icr, u32 cluster)
+int msr_read(struct vcpu *v, u32 msr, u64 *value)
+{
+	mock.msr_reads++;
+	mock.msr = msr;
+	*value = mock.msr_value;
+	return mock.msr_error;
+}
+
+int msr_write(struct vcpu *v, u32 msr, u64 value)
+{
+	mock.msr_writes++;
+	mock.msr = msr;
+	mock.msr_value = value;
+	return mock.msr_error;
+}
+
+bool vcpu_halt(struct vcpu *v, bool interruptible)
+{
+	mock.halts++;
+	mock.halt_if = interruptible;
+	return mock.halted;
+}
+
+const struct cpuid_entry *cpuid_dynamic(struct vcpu *v, u32 leaf, u32 subleaf, u64 cr4)
+{
+	mock.cpuids++;
+	mock.cpuid_leaf = leaf;
+	mock.cpuid_subleaf = subleaf;
+	mock.cpuid_cr4 = cr4;
+	return &mock.cpuid;
+}
+
+s64 pv_send_ipi(const struct vcpu *v)
 {
 	mock.ipis++;
-	mock.ipi_min = min;
+	mock.ipi_min = v->gpr[GPR_RDX];
 	return 7;
 }
 
-u32 port_read(struct vcpu *v, u16 port, u32 size)
+u32 vdev_bus_port_read(const struct vdev_bus *bus, u16 port, u32 size)
 {
 	mock.port_reads += size;
 	mock.port = port;
 	return mock.port_value;
 }
 
-void port_write(struct vcpu *v, u16 port, u32 size, u32 value)
+void vdev_bus_port_write(const struct vdev_bus *bus, u16 port, u32 size, u32 value)
 {
 	mock.port_writes += size;
 	mock.port = port;
 	mock.port_value = (u8)value;
 }
 
-void emulate_known(struct vcpu *v, const u8 *bytes, u32 n, u32 mode, gpa_t gpa, bool write)
+u64 mmio_read(struct vcpu *v, gpa_t gpa, u32 size)
 {
-	mock.known_calls++;
-	mock.known_gpa = gpa;
-	mock.known_write = write;
-	v->exit.insn_len = mock.known_len;
+	mock.mmio_reads++;
+	mock.mmio_gpa = gpa;
+	mock.mmio_size = size;
+	return mock.mmio_value;
+}
+
+void mmio_write(struct vcpu *v, gpa_t gpa, u32 size, u64 value)
+{
+	mock.mmio_writes++;
+	mock.mmio_gpa = gpa;
+	mock.mmio_size = size;
+	mock.mmio_value = value;
 }
 
 void vcpu_inject_exception(struct vcpu *v, u8 vector, bool has_error, u32 error)

@@ -61,6 +61,7 @@ static void test_full(void **state)
 			       "attach = web\n"
 			       "escape = ctrl-a\n"
 			       "mitigations = off\n"
+			       "memory-encryption = yes\n"
 			       "; another\n"
 			       "[vm web]   # first\n"
 			       "kernel  = \\boot\\vmlinuz            # the kernel\n"
@@ -99,9 +100,10 @@ static void test_full(void **state)
 	assert_string_equal(c.host.attach, "web");
 	assert_int_equal(c.host.escape, 1);
 	assert_false(c.host.mitigations);
+	assert_true(c.host.memory_encryption);
 	assert_int_equal(c.vms, 2);
 	assert_string_equal(vms[0].name, "web");
-	assert_int_equal(vms[0].line, 10);
+	assert_int_equal(vms[0].line, 11);
 	assert_true(vms[0].valid);
 	assert_string_equal(vms[0].kernel, "\\boot\\vmlinuz");
 	assert_string_equal(vms[0].initrd, "initrd.img");
@@ -141,6 +143,7 @@ static void test_defaults(void **state)
 	assert_int_equal(c.host.log_level, LOG_INFO);
 	assert_int_equal(c.host.escape, 0x1d); /* Ctrl-] */
 	assert_true(c.host.mitigations);
+	assert_false(c.host.memory_encryption);
 	assert_int_equal(vms[0].memory, 256UL << 20);
 	assert_int_equal(vms[0].cpus, 1);
 	assert_int_equal(parse(""), 0);
@@ -193,6 +196,9 @@ static const struct {
 	{ "sev = es", "[vm a]: sev = es with a kernel needs sev-loader" },
 	{ "sev = es\nsev-loader = l\nsev-cert = c", "sev-cert and sev-session belong together" },
 	{ "sev = es\nsev-loader = l\nsev-secret = s", "sev-secret and sev-secret-header belong" },
+	{ "sev = es\nsev-loader = l\nsev-secret = wait", "sev-secret = wait needs sev-cert" },
+	{ "sev = es\nsev-loader = l\nsev-cert = c\nsev-session = s\nsev-secret = wait\n"
+	  "sev-secret-header = h", "sev-secret = wait needs sev-cert and sev-session, and no" },
 	{ "sev-secret-gpa = x", "use an address, such as" },
 	{ "initrd = i\nmodule = m", "has both initrd and module" },
 	{ "just words", "ravelin.conf:3: 'just words': not understood" },
@@ -200,6 +206,17 @@ static const struct {
 	{ "cmdline = a\x01" "b", "has a control character" },
 	{ "cmdline = \x1b[2J", "'cmdline = ?[2J': has a control character" },
 };
+
+static void test_secret_waits(void **state)
+{
+	static const char text[] = "[vm a]\nkernel = k\nsev = es\nsev-loader = l\nsev-cert = c\n"
+				   "sev-session = s\nsev-secret = wait\n[vm b]\nkernel = k\n";
+
+	assert_int_equal(parse(text), 0);
+	assert_true(vms[0].valid);
+	assert_true(config_secret_waits(&vms[0]));
+	assert_false(config_secret_waits(&vms[1]));
+}
 
 static void test_bad_vm(void **state)
 {
@@ -233,6 +250,7 @@ static const struct {
 	{ "[host]\nattach = nobody", "ravelin.conf:2: attach = nobody: no such VM" },
 	{ "[host]\nattach = a b", "not a VM's name" },
 	{ "[host]\nmitigations = 3", "use yes or no" },
+	{ "[host]\nmemory-encryption = sme", "use yes or no" },
 	{ "[host]\nkernel = k", "unknown key in [host]; use console, log" },
 	{ "[host]\n[host]\nlog=info", "ravelin.conf:2: [host]: already in line 1" },
 	{ "[guest x]\nkernel=k\n", "unknown section; use [host] or [vm NAME]" },
@@ -389,6 +407,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_full),	 cmocka_unit_test(test_defaults),
+		cmocka_unit_test(test_secret_waits),
 		cmocka_unit_test(test_bad_vm),	 cmocka_unit_test(test_bad_text),
 		cmocka_unit_test(test_lengths),	 cmocka_unit_test(test_many),
 		cmocka_unit_test(test_fuzz),	 cmocka_unit_test(test_pv),

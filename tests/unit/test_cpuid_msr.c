@@ -108,12 +108,8 @@ static void drop(struct vcpu *v)
 static struct cpuid_entry ask(struct vcpu *v, u32 leaf, u32 subleaf)
 {
 	const struct cpuid_entry *s = cpuid_static(&v->cpuid, leaf);
-	struct cpuid_entry e;
 
-	if (s != NULL)
-		return *s;
-	cpuid_dynamic(v, leaf, subleaf, &e);
-	return e;
+	return s != NULL ? *s : *cpuid_dynamic(v, leaf, subleaf, regs[VREG_CR4]);
 }
 
 static int setup(void **state)
@@ -198,6 +194,26 @@ static void cpuid_follows_cr4(void **state)
 	assert_false(ask(v, 1, 0).ecx & BIT32(27));
 	regs[VREG_CR4] = CR4_OSXSAVE;
 	assert_true(ask(v, 1, 0).ecx & BIT32(27));
+	regs[VREG_CR4] = 0;
+	assert_false(ask(v, 1, 0).ecx & BIT32(27));
+	drop(v);
+}
+
+/* Bits of CR4 show in no feature that the machine, here made up, does not have. */
+static void cpuid_follows_cr4_where_offered(void **state)
+{
+	struct vcpu *v = make(1, 0);
+
+	for (u32 offered = 0; offered < 2; offered++) {
+		v->cpuid.basic[1].ecx = offered ? BIT32(26) : 0;
+		v->cpuid.basic[7].ecx = offered ? BIT32(3) : 0;
+		for (u32 set = 0; set < 2; set++) {
+			regs[VREG_CR4] = set ? CR4_OSXSAVE | CR4_PKE : 0;
+			assert_int_equal(ask(v, 1, 0).ecx >> 27 & 1, offered & set);
+			assert_int_equal(ask(v, 7, 0).ecx >> 4 & 1, offered & set);
+			assert_int_equal(ask(v, 7, 1).ecx, 0);
+		}
+	}
 	drop(v);
 }
 
@@ -230,6 +246,34 @@ static void cpuid_xsave_sizes(void **state)
 	assert_int_equal(ask(v, 0xd, 2).eax, 256);
 	assert_int_equal(ask(v, 0xd, 1).eax & BIT32(3), 0); /* XSAVES */
 	assert_int_equal(ask(v, 0xd, 5).eax, 0);
+	assert_int_equal(ask(v, 0xd, 63).eax | ask(v, 0xd, ~0U).eax, 0);
+	v->guest_xcr0 = 3; /* and back: the sizes follow */
+	assert_int_equal(ask(v, 0xd, 0).ebx, 576);
+	assert_int_equal(ask(v, 0xd, 1).ebx, 576);
+	drop(v);
+}
+
+/* Sizes of a machine that is made up (SDM vol. 1, 13.4.3): component 5 is aligned when compacted. */
+static void cpuid_xsave_compacted(void **state)
+{
+	struct vcpu *v = make(1, 0);
+
+	memset(v->cpuid.xsave, 0, sizeof(v->cpuid.xsave));
+	v->cpuid.basic_max = 0xd;
+	v->cpuid.basic_dyn |= BIT(0xd);
+	v->cpuid.xsave[2] = (struct cpuid_entry){ 0x104, 0x240, 0, 0 };
+	v->cpuid.xsave[5] = (struct cpuid_entry){ 0x40, 0x440, BIT32(1), 0 };
+	v->cpuid.xsave[9] = (struct cpuid_entry){ 8, 0xa80, 0, 0 };
+	v->guest_xcr0 = 0x203;
+	assert_int_equal(ask(v, 0xd, 0).ebx, 0xa88);
+	assert_int_equal(ask(v, 0xd, 1).ebx, 576 + 8);
+	v->guest_xcr0 = 0x223;
+	assert_int_equal(ask(v, 0xd, 1).ebx, 576 + 0x40 + 8);
+	v->guest_xcr0 = 0x27;
+	assert_int_equal(ask(v, 0xd, 0).ebx, 0x480);
+	assert_int_equal(ask(v, 0xd, 1).ebx, 576 + 0x140 + 0x40);
+	v->guest_xcr0 = 0x9f; /* components that this machine does not have */
+	assert_int_equal(ask(v, 0xd, 1).ebx, 576 + 0x104);
 	drop(v);
 }
 
@@ -435,8 +479,10 @@ int main(void)
 		cmocka_unit_test_setup(cpuid_hides_virtualisation, setup),
 		cmocka_unit_test_setup(cpuid_of_an_encrypted_guest, setup),
 		cmocka_unit_test_setup(cpuid_follows_cr4, setup),
+		cmocka_unit_test_setup(cpuid_follows_cr4_where_offered, setup),
 		cmocka_unit_test_setup(cpuid_unknown_leaves_are_zero, setup),
 		cmocka_unit_test_setup(cpuid_xsave_sizes, setup),
+		cmocka_unit_test_setup(cpuid_xsave_compacted, setup),
 		cmocka_unit_test_setup(cpuid_without_xsave, setup),
 		cmocka_unit_test_setup(msr_unknown_is_gp, setup),
 		cmocka_unit_test_setup(msr_efer, setup),

@@ -101,6 +101,7 @@ static int setup(void **state)
 	mock.v.es = &es;
 	mock.v.trap_protected = true;
 	mock.vm.es = &esvm;
+	mock.cpu.pages = 0x5000;
 	mock.cpu.hsave = 0x5000;
 	mock.sv.fixed_asid = 3;
 	/* What an SEV-ES guest's control block has of registers is nothing. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-// sources: sev/es_vcpu.c sev/vmsa.c arch/x86/svm/bitmaps.c arch/x86/guest_msrs.c
+// sources: sev/es_vcpu.c sev/vmsa.c arch/x86/svm/bitmaps.c arch/x86/guest_msrs.c core/vcpu.c
 /* An SEV-ES vCPU as it is made: control block, MSR bitmap, save areas, what may be read and set. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,11 +10,13 @@
 
 #include "arch/x86/cpu.h"
 #include "arch/x86/msr.h"
+#include "arch/x86/percpu.h"
 #include "arch/x86/svm/svm.h"
 #include "arch/x86/vcpu_state.h"
 #include "core/errno.h"
 #include "core/heap.h"
 #include "core/pmm.h"
+#include "core/sched.h"
 #include "sev/es.h"
 #include "sev/ghcb.h"
 #include "sev/vmsa.h"
@@ -58,6 +60,21 @@ void pv_reset(struct vcpu *c) { }
 void vlapic_reset(struct vlapic *l, bool init) { lapic_resets++; }
 void log_printf(const char *fmt, ...) { }
 
+/* Of core/vcpu.c. */
+struct percpu percpu;
+static int set_reg(struct vcpu *c, enum vreg reg, u64 value) { return es_set_reg(c, reg, value); }
+static const struct virt_backend mock = { .set_reg = set_reg, .vcpu_reset = es_vcpu_reset };
+const struct virt_backend *virt = &mock;
+void sched_place(struct vcpu *c, const struct cpu_set *affinity) { }
+void sched_unplace(struct vcpu *c) { }
+void sched_wake(struct vcpu *c) { }
+void cpuid_build(struct vcpu *c) { }
+void vlapic_init(struct vlapic *l, struct vdev_platform *p, u32 vcpu, u32 apic_id) { }
+int vlapic_pending(struct vlapic *l) { return -1; }
+void pv_eoi_settle(struct vcpu *c) { }
+void log_print(u32 level, const char *fmt, ...) { }
+void vm_power(struct vm *machine, u32 what, u32 code) { }
+
 /* What svm_vcpu_init() leaves, of which all that concerns SEV-ES must be changed. */
 static int setup(void **state)
 {
@@ -88,7 +105,7 @@ static void test_row32_control_block(void **state)
 	const u8 *b = (const u8 *)&vmcb;
 
 	assert_int_equal(es_vcpu_init(&v), 0);
-	es_vcpu_reset(&v);
+	es_vcpu_reset(&v, false);
 #define AT(type, offset) (*(const type *)(b + (offset)))
 	assert_int_equal(AT(u32, 0x000), 0);                /* no control register */
 	assert_int_equal(AT(u32, 0x004), 0x00800080);       /* DR7 */
@@ -137,6 +154,23 @@ static void test_row06_msr_bitmap(void **state)
 	es_vcpu_destroy(&v);
 }
 
+/* The bitmap is encrypted memory; the VMSA is so by itself: its address is plain. */
+static void test_row30_addresses(void **state)
+{
+	paddr_t plain;
+
+	assert_int_equal(es_vcpu_init(&v), 0);
+	plain = vmcb.msrpm_base;
+	es_vcpu_destroy(&v);
+	host_c_bit = BIT(51);
+	assert_int_equal(es_vcpu_init(&v), 0);
+	assert_int_equal(vmcb.msrpm_base, plain | BIT(51));
+	assert_int_equal(vmcb.vmsa_pa, v.es->vmsa);
+	assert_int_equal(vmcb.vmsa_pa >> 51, 0);
+	es_vcpu_destroy(&v);
+	host_c_bit = 0;
+}
+
 static void test_out_of_memory(void **state)
 {
 	for (int n = 0; n < 3; n++) {
@@ -183,40 +217,53 @@ static void test_row25_registers(void **state)
 	es_vcpu_destroy(&v);
 }
 
+static void startup(u32 hazards)
+{
+	v.hazards |= hazards;
+	vcpu_startup_events(&v);
+	assert_int_equal(v.hazards & (HAZ_INIT | HAZ_SIPI), 0);
+}
+
 static void test_row27_start_up(void **state)
 {
 	assert_int_equal(es_vcpu_init(&v), 0);
 	/* A start-up IPI to one that runs. */
 	v.state = VCPU_ON;
 	v.halted = true;
-	es_startup_events(&v, HAZ_SIPI);
+	startup(HAZ_SIPI);
 	assert_int_equal(v.state, VCPU_ON);
 	assert_true(v.halted);
 	assert_int_equal(v.es->wake, 0);
 	/* The first. */
 	v.state = VCPU_WAIT_SIPI;
-	es_startup_events(&v, HAZ_INIT | HAZ_SIPI);
+	startup(HAZ_INIT | HAZ_SIPI);
 	assert_int_equal(v.state, VCPU_ON);
 	assert_int_equal(lapic_resets, 1);
 	/* INIT makes a running one wait, and nothing of it is reset. */
 	v.es->efer = 0xd01;
-	es_startup_events(&v, HAZ_INIT);
+	v.es->nmi_masked = true;
+	v.nmi_pending = 1;
+	startup(HAZ_INIT);
 	assert_int_equal(v.state, VCPU_WAIT_SIPI);
 	assert_int_equal(v.es->efer, 0xd01);
-	es_startup_events(&v, HAZ_SIPI);
+	assert_false(v.es->nmi_masked);
+	assert_int_equal(v.nmi_pending, 0);
+	startup(HAZ_SIPI);
 	assert_int_equal(v.state, VCPU_ON);
 	assert_int_equal(v.es->wake, 0);
 	/* In reset hold: released. */
 	v.es->hold = ES_HOLD_GHCB;
 	v.halted = true;
-	es_startup_events(&v, HAZ_INIT | HAZ_SIPI);
+	startup(HAZ_INIT | HAZ_SIPI);
 	assert_int_equal(v.es->wake, 2);
 	assert_false(v.halted);
 	assert_int_equal(v.state, VCPU_ON);
 	/* The boot processor has no such life. */
 	v.id = 0;
-	es_startup_events(&v, HAZ_INIT);
+	lapic_resets = 0;
+	startup(HAZ_INIT);
 	assert_int_equal(v.state, VCPU_ON);
+	assert_int_equal(lapic_resets, 0);
 	es_vcpu_destroy(&v);
 }
 
@@ -300,6 +347,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(test_row32_control_block, setup),
 		cmocka_unit_test_setup(test_row06_msr_bitmap, setup),
+		cmocka_unit_test_setup(test_row30_addresses, setup),
 		cmocka_unit_test_setup(test_out_of_memory, setup),
 		cmocka_unit_test_setup(test_row25_registers, setup),
 		cmocka_unit_test_setup(test_row27_start_up, setup),

@@ -467,7 +467,7 @@ static void cpuid_of_an_es_guest(void **state)
 	cpuid_event(1, 0, 1);
 	assert_int_equal(g->rbx >> 24, 1); /* APIC id */
 	assert_int_equal(g->rcx & BIT(27), 0);
-	mock_cr4 = CR4_OSXSAVE; /* as the write trap has told */
+	mock_cr4 = mock_es.cr4 = CR4_OSXSAVE; /* as the write trap has told */
 	cpuid_event(1, 0, 1);
 	assert_int_equal(g->rcx & BIT(27), cpuid(1, 0).ecx & BIT32(26) ? BIT(27) : 0);
 	cpuid_event(0xb, 0, 1);

@@ -31,7 +31,7 @@ static u64 *raw(u64 va, u32 level)
 
 		if (l == level)
 			return e;
-		table = *e & 0x000ffffffffff000UL;
+		table = *e & 0x000ffffffffff000UL & ~host_c_bit;
 	}
 }
 
@@ -260,18 +260,41 @@ static void test_destroy_gives_all_back(void **state)
 	assert_int_equal(pmm_free_count(), 2048);
 }
 
-static void test_extra_leaf_bits(void **state)
+/* Row 30: tables are encrypted always, what they map when it is said; addresses come without. */
+static void test_row30_where_the_c_bit_goes(void **state)
 {
+	const u64 c = 1UL << 51;
 	struct pt_walk w;
 
+	host_c_bit = c;
 	fresh(&pt_format_npt, 64);
-	pt.or_mask = 1UL << 47; /* an encryption bit */
-	assert_int_equal(pt_map(&pt, 0, MIB(2), MIB(2), PT_RWX), 0);
-	assert_int_equal(*raw(0, 2), 0x8000002000e7UL);
+	assert_int_equal(pt_map(&pt, 0, MIB(2), MIB(2), PT_RWX | PT_ENCRYPTED), 0);
+	assert_int_equal(*raw(0, 2), c | 0x2000e7UL);
+	assert_int_equal(*raw(0, 4) & c, c);
+	assert_int_equal(*raw(0, 3) & c, c);
+	assert_int_equal(pt_map(&pt, MIB(2), MIB(8), PAGE_SIZE, PT_RWX), 0);
+	assert_int_equal(*raw(MIB(2), 1), 0x800067UL);
+	assert_int_equal(*raw(MIB(2), 2) & c, c);
+	/* A split keeps it, with the address. */
 	assert_int_equal(pt_protect(&pt, 0, PAGE_SIZE, PT_READ), 0);
 	assert_int_equal(pt_lookup(&pt, PAGE_SIZE, &w), 0);
 	assert_int_equal(w.pa, MIB(2) + PAGE_SIZE);
-	assert_int_equal(w.entry >> 47 & 1, 1);
+	assert_int_equal(w.entry & c, c);
+	assert_int_equal(w.prot, PT_RWX | PT_ENCRYPTED);
+	/* Protection is given whole: this page has become plain. */
+	assert_int_equal(pt_lookup(&pt, 0, &w), 0);
+	assert_int_equal(w.pa, MIB(2));
+	assert_int_equal(w.entry & c, 0);
+	assert_int_equal(w.prot, PT_READ);
+	pt_destroy(&pt);
+	assert_int_equal(pmm_free_count(), 64);
+	host_c_bit = 0;
+	fresh(&pt_format_npt, 64);
+	assert_int_equal(pt_map(&pt, 0, MIB(2), MIB(2), PT_RWX | PT_ENCRYPTED), 0);
+	assert_int_equal(*raw(0, 2), 0x2000e7UL);
+	assert_int_equal(*raw(0, 3) & c, 0);
+	assert_int_equal(pt_lookup(&pt, 0, &w), 0);
+	assert_int_equal(w.prot, PT_RWX);
 }
 
 int main(void)
@@ -288,7 +311,8 @@ int main(void)
 		cmocka_unit_test(test_split_keeps_memory_type),
 		cmocka_unit_test(test_protect_skips_holes),
 		cmocka_unit_test(test_map_again_after_unmap),
-		cmocka_unit_test(test_destroy_gives_all_back), cmocka_unit_test(test_extra_leaf_bits),
+		cmocka_unit_test(test_destroy_gives_all_back),
+		cmocka_unit_test(test_row30_where_the_c_bit_goes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

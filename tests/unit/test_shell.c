@@ -54,6 +54,13 @@ static int probe(int argc, char **argv)
 }
 SHELL_COMMAND(probe, probe, "A | B [C]", "for the test");
 
+static int quiet(int argc, char **argv)
+{
+	shell_forget();
+	return probe(argc, argv);
+}
+SHELL_COMMAND(quiet, quiet, "A", "is forgotten");
+
 static int take(int argc, char **argv)
 {
 	guest_owner = (struct vm *)&guest_owner;
@@ -197,6 +204,18 @@ static void test_history_limit(void **state)
 	expect(UP UP UP UP UP UP UP UP UP UP UP UP "\r", "[probe][12]"); /* eight lines */
 }
 
+/* A command that asks for it is in no line of the history, also when it came twice. */
+static void test_forget(void **state)
+{
+	expect("probe 1\rquiet secret\r", "[probe][1][quiet][secret]");
+	expect(UP "\r", "[probe][1]");
+	expect("quiet secret\rquiet secret\r" UP "\r", "[quiet][secret][quiet][secret][probe][1]");
+	screen[0] = '\0';
+	type(UP UP UP UP UP UP UP UP UP);
+	assert_null(strstr(screen, "secret"));
+	type("\x15");
+}
+
 static void test_long_line(void **state)
 {
 	char want[SHELL_LINE + 16];
@@ -261,7 +280,7 @@ int main(void)
 		TEST(test_words),    TEST(test_unknown), TEST(test_usage),
 		TEST(test_help),     TEST(test_echo_and_prompt), TEST(test_editing),
 		TEST(test_escape_sequences), TEST(test_history), TEST(test_history_limit),
-		TEST(test_long_line), TEST(test_number), TEST(test_fuzz),
+		TEST(test_forget), TEST(test_long_line), TEST(test_number), TEST(test_fuzz),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-// sources: arch/x86/svm/exits.c arch/x86/svm/inject.c arch/x86/svm/asid.c arch/x86/svm/vcpu.c arch/x86/svm/names.c arch/x86/decode.c
+// sources: arch/x86/svm/exits.c arch/x86/svm/inject.c arch/x86/svm/asid.c arch/x86/svm/vcpu.c
+// sources: arch/x86/svm/names.c arch/x86/decode.c arch/x86/emulate_known.c
 /* From #VMEXIT to neutral exit and over the instruction, with hand-made control blocks. */
 #include <stdlib.h>
 
@@ -11,18 +12,22 @@
 #include "sev/es.h"
 
 /* vcpu.c's surroundings; only the accessors are used here. */
-void *heap_alloc(size_t size) { return NULL; }
+static struct vmcb made_vmcb;
+static struct svm_vcpu made;
+static paddr_t freed;
+void *heap_alloc(size_t size) { return &made; }
 void heap_free(void *p) { }
-paddr_t alloc_pages(u32 order, u32 flags) { return 0; }
-void free_pages(paddr_t pa, u32 order) { }
-void *phys_to_virt(paddr_t pa) { return NULL; }
-int vcpu_state_init(struct vcpu *v) { return -ENOMEM; }
+paddr_t alloc_pages(u32 order, u32 flags) { return 0x5000; }
+void free_pages(paddr_t pa, u32 order) { freed = pa; }
+void *phys_to_virt(paddr_t pa) { return pa == 0x5000 ? &made_vmcb : NULL; }
+paddr_t virt_to_phys(const void *va) { return va == &made_vmcb ? 0x5000 : 0; }
+int vcpu_state_init(struct vcpu *v) { return 0; }
 void vcpu_state_destroy(struct vcpu *v) { }
 void vcpu_state_reset(struct vcpu *v, bool init) { }
 /* An SEV-ES vCPU is only asked for its registers here. */
 int es_vcpu_init(struct vcpu *v) { abort(); }
-void es_vcpu_destroy(struct vcpu *v) { abort(); }
-void es_vcpu_reset(struct vcpu *v) { abort(); }
+void es_vcpu_destroy(struct vcpu *v) { }
+void es_vcpu_reset(struct vcpu *v, bool init) { abort(); }
 int es_get_reg(struct vcpu *v, enum vreg reg, u64 *value) { return -EACCES; }
 int es_set_reg(struct vcpu *v, enum vreg reg, u64 value) { return -EACCES; }
 
@@ -41,8 +46,9 @@ static void dispatched_as(u64 code, u64 info1, enum vexit_kind kind)
 		mock_setup(NULL);
 		mock.vmcb.nrip = nrip;
 		do_exit(code, info1, 0);
-		assert_int_equal(mock.dispatched, 1);
-		assert_int_equal(mock.seen.kind, kind);
+		assert_int_equal(mock.dispatched + mock.msr_reads + mock.msr_writes + mock.halts, 1);
+		if (mock.dispatched != 0)
+			assert_int_equal(mock.seen.kind, kind);
 		assert_int_equal(mock.v.exits[kind], 1);
 	}
 }
@@ -154,29 +160,69 @@ static void test_io(void **state)
 	assert_int_equal(mock.seen.insn_len, 3);
 }
 
-/* One byte goes to the port at once; of RAX only AL changes. */
+static struct { u64 offset; u32 size; u64 value; u32 reads, writes; } device;
+
+static u64 device_read(void *dev, u64 offset, u32 size)
+{
+	device.offset = offset;
+	device.size = size;
+	device.reads++;
+	return device.value;
+}
+
+static void device_write(void *dev, u64 offset, u32 size, u64 value)
+{
+	device.offset = offset;
+	device.size = size;
+	device.value = value;
+	device.writes++;
+}
+
+/* One byte goes to its device at once; of RAX only AL changes. */
 static void test_byte_io(void **state)
 {
+	struct vdev_bus *bus = &mock.vm.platform.bus;
+	const u64 in = 1UL << 4 | 1, out = 1UL << 4;
+
+	memset(&device, 0, sizeof(device));
+	bus->ports = 1;
+	bus->port[0] = (struct vdev_range){ 0x70, 2, device_read, device_write, NULL, "clock", 1 };
+	bus->port_index[0x70] = bus->port_index[0x71] = 1;
+	device.value = 0x1ab;
 	mock.vmcb.rax = 0x1122334455667788;
-	mock.port_value = 0xab;
-	do_exit(0x7b, 0x71UL << 16 | 1UL << 4 | 1, 0x1002);
-	assert_int_equal(mock.port_reads, 1);
-	assert_int_equal(mock.port, 0x71);
+	do_exit(0x7b, 0x71UL << 16 | in, 0x1002);
+	assert_int_equal(device.reads, 1);
+	assert_int_equal(device.offset, 1);
+	assert_int_equal(device.size, 1);
 	assert_int_equal(mock.vmcb.rax, 0x11223344556677ab);
 	assert_int_equal(mock.vmcb.rip, 0x1002);
-
-	do_exit(0x7b, 0xffffUL << 16 | 1UL << 4, 0x1004);
-	assert_int_equal(mock.port_writes, 1);
+	do_exit(0x7b, 0x70UL << 16 | out, 0x1004);
+	assert_int_equal(device.writes, 1);
+	assert_int_equal(device.offset, 0);
+	assert_int_equal(device.value, 0xab);
+	/* Nobody's port. */
+	do_exit(0x7b, 0x72UL << 16 | out, 0x1006);
+	do_exit(0x7b, 0x72UL << 16 | in, 0x1008);
+	assert_int_equal(mock.vmcb.rax, 0x11223344556677ff);
+	assert_int_equal(device.reads + device.writes, 2);
+	assert_int_equal(mock.port_reads + mock.port_writes, 0);
+	/* Beyond what the bus finds by one look. */
+	mock.port_value = 0x5a;
+	do_exit(0x7b, 0xffffUL << 16 | in, 0x100a);
+	assert_int_equal(mock.port_reads, 1);
 	assert_int_equal(mock.port, 0xffff);
-	assert_int_equal(mock.port_value, 0xab);
-	assert_int_equal(mock.vmcb.rip, 0x1004);
-	assert_int_equal(mock.v.exits[VEXIT_IO], 2);
+	assert_int_equal(mock.vmcb.rax, 0x112233445566775a);
+	do_exit(0x7b, 0x1000UL << 16 | out, 0x100c);
+	assert_int_equal(mock.port_writes, 1);
+	assert_int_equal(mock.port, 0x1000);
+	assert_int_equal(mock.vmcb.rip, 0x100c);
+	assert_int_equal(mock.v.exits[VEXIT_IO], 6);
 	assert_int_equal(mock.dispatched, 0);
 
 	trace_flags = TRACE_EVENTS; /* what is traced goes the long way */
-	do_exit(0x7b, 0x71UL << 16 | 1UL << 4 | 1, 0x1006);
+	do_exit(0x7b, 0x71UL << 16 | in, 0x100e);
 	assert_int_equal(mock.dispatched, 1);
-	assert_int_equal(mock.port_reads, 1);
+	assert_int_equal(device.reads, 1);
 }
 
 static void test_efer(void **state)
@@ -189,35 +235,163 @@ static void test_efer(void **state)
 	assert_int_equal(mock.v.gpr[GPR_RDX], 0);
 	assert_int_equal(mock.vmcb.rip, 0x1002);
 	do_exit(0x7c, 1, 0); /* writes what is there */
-	assert_int_equal(mock.dispatched, 0);
+	assert_int_equal(mock.msr_reads + mock.msr_writes, 0);
 	assert_int_equal(mock.vmcb.efer, EFER_SVME | EFER_LMA | EFER_LME);
 
+	/* SCE is the guest's; SVME stays, and the CPU is told. */
 	mock.vmcb.rax |= EFER_SCE;
+	mock.vmcb.clean = VMCB_CLEAN_ALL;
 	do_exit(0x7c, 1, 0);
-	assert_int_equal(mock.seen.kind, VEXIT_WRMSR);
-	mock.vmcb.rax = EFER_LMA | EFER_LME;
-	mock.v.gpr[GPR_RDX] = 1; /* reserved: not what is there */
+	assert_int_equal(mock.vmcb.efer, EFER_SVME | EFER_LMA | EFER_LME | EFER_SCE);
+	assert_int_equal(mock.vmcb.clean, VMCB_CLEAN_ALL & ~VMCB_CLEAN_CRX);
+	mock.v.cpuid.ext[1].edx = BIT32(20);
+	mock.vmcb.rax = EFER_LMA | EFER_LME | EFER_NXE;
+	mock.vmcb.rip = 0x1000;
 	do_exit(0x7c, 1, 0);
-	assert_int_equal(mock.dispatched, 2);
+	assert_int_equal(mock.vmcb.efer, EFER_SVME | EFER_LMA | EFER_LME | EFER_NXE);
+	assert_int_equal(mock.vmcb.rip, 0x1002);
+	assert_int_equal(mock.msr_writes, 0);
+	assert_int_equal(mock.v.exits[VEXIT_WRMSR], 3);
+}
+
+/* All else about EFER is core's to judge. */
+static void test_efer_not_quick(void **state)
+{
+	static const u64 values[] = {
+		EFER_LMA | EFER_LME | EFER_NXE,             /* CPUID does not offer it */
+		EFER_LMA | EFER_LME | BIT(32),              /* reserved */
+		EFER_LMA | EFER_LME | EFER_SVME,
+		EFER_LMA | EFER_LME | EFER_FFXSR,
+		EFER_LMA, EFER_LME, 0,
+	};
+
+	mock.vmcb.nrip = 0x1002;
+	mock.v.gpr[GPR_RCX] = MSR_EFER;
+	for (u32 i = 0; i < ARRAY_SIZE(values); i++) {
+		mock.vmcb.rax = (u32)values[i];
+		mock.v.gpr[GPR_RDX] = values[i] >> 32;
+		do_exit(0x7c, 1, 0);
+		assert_int_equal(mock.msr_writes, i + 1);
+		assert_int_equal(mock.msr, MSR_EFER);
+		assert_int_equal(mock.msr_value, values[i]);
+		assert_int_equal(mock.vmcb.efer, EFER_SVME | EFER_LMA | EFER_LME);
+	}
+}
+
+/* Other MSRs are core's, which may refuse: then RIP and registers stay, and #GP waits. */
+static void test_msr(void **state)
+{
+	mock.vmcb.nrip = 0x1002;
+	mock.v.gpr[GPR_RCX] = 0xffffffff0000001b;
+	mock.v.gpr[GPR_RDX] = 0xaaaaaaaa00000001;
+	mock.vmcb.rax = 0xbbbbbbbb00000002;
+	assert_int_equal(do_exit(0x7c, 1, 0), 0);
+	assert_int_equal(mock.msr, 0x1b);
+	assert_int_equal(mock.msr_value, 0x100000002);
+	assert_int_equal(mock.vmcb.rip, 0x1002);
+	assert_int_equal(mock.v.exits[VEXIT_WRMSR], 1);
+	mock.msr_value = 0x1122334455667788;
+	assert_int_equal(do_exit(0x7c, 0, 0), 0);
+	assert_int_equal(mock.vmcb.rax, 0x55667788);
+	assert_int_equal(mock.v.gpr[GPR_RDX], 0x11223344);
+	assert_int_equal(mock.v.exits[VEXIT_RDMSR], 1);
+
+	mock.msr_error = -EINVAL;
+	mock.msr_value = 0;
+	for (u64 write = 0; write < 2; write++) {
+		mock.vmcb.rip = 0x2000;
+		mock.v.event.type = VEVENT_NONE;
+		mock.v.hazards = 0;
+		assert_int_equal(do_exit(0x7c, write, 0), HAZ_EVENT);
+		assert_int_equal(mock.v.event.vector, VEC_GP);
+		assert_true(mock.v.event.has_error);
+		assert_int_equal(mock.vmcb.rip, 0x2000);
+		assert_int_equal(mock.vmcb.rax, 0x55667788);
+		assert_int_equal(mock.v.gpr[GPR_RDX], 0x11223344);
+	}
+}
+
+/* HLT ends the interrupt shadow; IF and the guest's TPR are known to who decides. */
+static void test_hlt(void **state)
+{
+	mock.vmcb.nrip = 0x1001;
+	mock.vmcb.vintr |= 5;
+	mock.vmcb.int_state = 1;
+	assert_int_equal(do_exit(0x78, 0, 0), 0);
+	assert_int_equal(mock.halts, 1);
+	assert_true(mock.halt_if);
+	assert_int_equal(mock.tpr, 0x50);
+	assert_int_equal(mock.vmcb.rip, 0x1001);
+	assert_int_equal(mock.vmcb.int_state, 0);
+	mock.halted = true;
+	mock.vmcb.rflags &= ~RFLAGS_IF;
+	assert_int_equal(do_exit(0x78, 0, 0), SVM_LEAVE);
+	assert_false(mock.halt_if);
+	assert_int_equal(mock.v.exits[VEXIT_HLT], 2);
+	assert_int_equal(mock.dispatched, 0);
+}
+
+/* mov [rax], ecx as if it had been executed once. */
+static void know(const char *bytes, u32 len)
+{
+	struct insn insn;
+	u8 all[INSN_MAX] = { 0 };
+
+	memcpy(all, bytes, len);
+	assert_int_equal(insn_decode(&insn, all, sizeof(all), INSN_MODE_64), 0);
+	emulate_learn(&mock.v, all, &insn);
+	memcpy(mock.vmcb.insn, all, sizeof(all));
+	mock.vmcb.insn_len = 15;
 }
 
 /* A device access that was seen before: done by its bytes, and stepped over. */
 static void test_npf_known(void **state)
 {
-	mock.known_len = 3;
-	do_exit(0x400, 1UL << 32 | 2, 0xfee000b0);
-	assert_int_equal(mock.known_gpa, 0xfee000b0);
-	assert_true(mock.known_write);
-	assert_int_equal(mock.dispatched, 0);
-	assert_int_equal(mock.vmcb.rip, 0x1003);
+	const u64 write = 1UL << 32 | 2, read = 1UL << 32;
 
-	mock.known_calls = 0;
-	mock.vmcb.cs.attr = 0xc9b; /* 32-bit code: address size and wrap-around are others */
-	do_exit(0x400, 1UL << 32 | 2, 0xfee000b0);
+	know("\x89\x48\x10", 3); /* mov [rax+0x10], ecx */
+	mock.v.gpr[GPR_RCX] = 0x12345678;
+	assert_int_equal(do_exit(0x400, write, 0xfee000b0), 0);
+	assert_int_equal(mock.mmio_writes, 1);
+	assert_int_equal(mock.mmio_gpa, 0xfee000b0);
+	assert_int_equal(mock.mmio_size, 4);
+	assert_int_equal((u32)mock.mmio_value, 0x12345678);
+	assert_int_equal(mock.vmcb.rip, 0x1003);
+	/* RAX is in the control block, both ways. */
+	know("\x89\x41\x10", 3); /* mov [rcx+0x10], eax */
+	mock.vmcb.rax = 0x55;
+	do_exit(0x400, write, 0xfee000b0);
+	assert_int_equal((u32)mock.mmio_value, 0x55);
+	assert_int_equal(mock.vmcb.rip, 0x1006);
+	know("\x8b\x41\x10", 3); /* mov eax, [rcx+0x10] */
+	mock.mmio_value = 0xffffffff;
+	do_exit(0x400, read, 0xfee00020);
+	assert_int_equal(mock.mmio_reads, 1);
+	assert_int_equal(mock.vmcb.rax, 0xffffffff);
+	assert_int_equal(mock.vmcb.rip, 0x1009);
+	assert_int_equal(mock.v.exits[VEXIT_MMIO], 3);
+	assert_int_equal(mock.dispatched, 0);
+
+	/* Not a read by these bytes; not with fewer bytes; not at a page's edge. */
+	do_exit(0x400, write, 0xfee00020);
+	mock.vmcb.insn_len = 2;
+	do_exit(0x400, read, 0xfee00020);
+	mock.vmcb.insn_len = 0;
+	do_exit(0x400, read, 0xfee00020);
+	mock.vmcb.insn_len = 15;
+	do_exit(0x400, read, 0xfee00ffd);
+	assert_int_equal(mock.dispatched, 4);
+	assert_int_equal(mock.seen.kind, VEXIT_MMIO);
+	assert_int_equal(mock.seen.insn_len, 0);
+	/* 32-bit code: address size and wrap-around are others. In the middle of a delivery: fatal. */
+	mock.vmcb.cs.attr = 0xc9b;
+	do_exit(0x400, read, 0xfee00020);
 	mock.vmcb.cs.attr = 0xa9b;
 	mock.vmcb.exitintinfo = VMCB_EVENT_VALID | 0x55;
-	do_exit(0x400, 1UL << 32 | 2, 0xfee000b0);
-	assert_int_equal(mock.known_calls, 0);
+	do_exit(0x400, read, 0xfee00020);
+	assert_int_equal(mock.dispatched, 6);
+	assert_int_equal(mock.mmio_reads, 1);
+	assert_int_equal(mock.mmio_writes, 2);
 }
 
 static void test_string_io_without_assists(void **state)
@@ -296,7 +470,7 @@ static void test_rax(void **state)
 {
 	mock.vmcb.rax = 0x1234;
 	mock.on_dispatch = answer;
-	do_exit(0x7c, 0, 0);
+	do_exit(0x89, 0, 0);
 	assert_int_equal(mock.seen_rax, 0x1234);
 	assert_int_equal(mock.vmcb.rax, 0xabcdef);
 }
@@ -306,7 +480,6 @@ static void test_vmmcall_fast(void **state)
 {
 	struct vmcb *b = &mock.vmcb;
 
-	mock.vm.pv.features = PV_IPI;
 	b->nrip = 0x1003;
 	b->efer = EFER_LMA;
 	b->cs.attr = VSEG_ATTR_L;
@@ -320,19 +493,16 @@ static void test_vmmcall_fast(void **state)
 	assert_int_equal(b->rip, 0x1003);
 	assert_int_equal(mock.v.exits[VEXIT_HYPERCALL], 1);
 
-	/* All else is for hypercall(): another number, switched off, user mode, 32-bit code. */
+	/* All else is for hypercall(): another number, user mode, 32-bit code. */
 	b->rax = 9;
 	do_exit(0x81, 0, 0);
 	b->rax = 10;
-	mock.vm.pv.features = 0;
-	do_exit(0x81, 0, 0);
-	mock.vm.pv.features = PV_IPI;
 	b->cpl = 3;
 	do_exit(0x81, 0, 0);
 	b->cpl = 0;
 	b->cs.attr = VSEG_ATTR_DB;
 	do_exit(0x81, 0, 0);
-	assert_int_equal(mock.dispatched, 4);
+	assert_int_equal(mock.dispatched, 3);
 	assert_int_equal(mock.ipis, 1);
 }
 
@@ -354,7 +524,7 @@ static void test_advance(void **state)
 	assert_int_equal(mock.vmcb.int_state, 0);
 	mock.result = VRESULT_ADVANCE | VRESULT_LEAVE;
 	mock.vmcb.nrip = 0x1008;
-	assert_int_equal(do_exit(0x78, 0, 0), SVM_LEAVE);
+	assert_int_equal(do_exit(0x81, 0, 0), SVM_LEAVE);
 	assert_int_equal(mock.vmcb.rip, 0x1008);
 }
 
@@ -428,27 +598,42 @@ static void test_cpuid_fast(void **state)
 	assert_int_equal(mock.v.gpr[GPR_RDX], 0xd);
 	assert_int_equal(mock.vmcb.rip, 0x1002);
 	assert_int_equal(mock.v.exits[VEXIT_CPUID], 1);
-	/* A hazard is seen, a leaf that changes and the tracer go the long way. */
-	mock.v.hazards = HAZ_RESCHED;
-	assert_int_equal(do_exit(0x72, 0, 0), HAZ_RESCHED);
-	mock.vmcb.rax = 1;
-	do_exit(0x72, 0, 0);
-	assert_int_equal(mock.dispatched, 1);
 	mock.vmcb.rax = 0x80000001;
 	do_exit(0x72, 0, 0);
-	assert_int_equal(mock.dispatched, 1);
 	assert_int_equal(mock.vmcb.rax, 1);
-	trace_flags = 1;
-	mock.vmcb.rax = 2;
+	mock.v.cpuid.hv[1] = (struct cpuid_entry){ 5, 6, 7, 8 };
+	mock.vmcb.rax = 0x40000001;
 	do_exit(0x72, 0, 0);
-	assert_int_equal(mock.dispatched, 2);
+	assert_int_equal(mock.vmcb.rax, 5);
+	assert_int_equal(mock.cpuids, 0);
+	/* A hazard is seen; of a leaf that changes core is asked, with CR4 as it is now. */
+	mock.v.hazards = HAZ_RESCHED;
+	mock.vmcb.rax = 0xffffffff00000001UL;
+	mock.v.gpr[GPR_RCX] = 0xffffffff00000003UL;
+	mock.vmcb.cr4 = CR4_OSXSAVE;
+	mock.cpuid = (struct cpuid_entry){ 9, 10, 11, 12 };
+	mock.vmcb.nrip = 0x1004;
+	assert_int_equal(do_exit(0x72, 0, 0), HAZ_RESCHED);
+	assert_int_equal(mock.cpuid_leaf, 1);
+	assert_int_equal(mock.cpuid_subleaf, 3);
+	assert_int_equal(mock.cpuid_cr4, CR4_OSXSAVE);
+	assert_int_equal(mock.vmcb.rax, 9);
+	assert_int_equal(mock.v.gpr[GPR_RDX], 12);
+	assert_int_equal(mock.vmcb.rip, 0x1004);
 	/* Far beyond the tables. */
-	trace_flags = 0;
 	mock.vmcb.rax = 0x7fffffff;
+	do_exit(0x72, 0, 0);
+	mock.vmcb.rax = 0x40000002;
 	do_exit(0x72, 0, 0);
 	mock.vmcb.rax = 0xffffffff;
 	do_exit(0x72, 0, 0);
-	assert_int_equal(mock.dispatched, 4);
+	assert_int_equal(mock.cpuids, 4);
+	assert_int_equal(mock.dispatched, 0);
+	/* What is traced goes the long way. */
+	trace_flags = 1;
+	mock.vmcb.rax = 2;
+	do_exit(0x72, 0, 0);
+	assert_int_equal(mock.dispatched, 1);
 }
 
 static void test_cr8(void **state)
@@ -580,16 +765,40 @@ static void test_segments(void **state)
 	assert_int_equal(svm_set_seg(&mock.v, VSEG_CS, &s), -EACCES);
 }
 
+/* All that the CPU is told to find in encrypted memory; what is given back is the page itself. */
+static void test_row30_addresses(void **state)
+{
+	const u64 c = BIT(47);
+
+	for (u64 bit = 0; bit <= c; bit += c) {
+		host_c_bit = bit;
+		memset(&made_vmcb, 0, sizeof(made_vmcb));
+		svm.iopm = 0x7000;
+		svm.msrpm = 0x8000;
+		mock.vm.npt.root = 0x9000;
+		mock.vm.es = NULL;
+		assert_int_equal(svm_vcpu_init(&mock.v), 0);
+		assert_int_equal(made_vmcb.iopm_base, 0x7000 | bit);
+		assert_int_equal(made_vmcb.msrpm_base, 0x8000 | bit);
+		assert_int_equal(made_vmcb.n_cr3, 0x9000 | bit);
+		assert_int_equal(made.vmcb_pa, 0x5000 | bit);
+		svm_vcpu_destroy(&mock.v);
+		assert_int_equal(freed, 0x5000);
+	}
+	host_c_bit = 0;
+}
+
 #define T(f) cmocka_unit_test_setup(f, mock_setup)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_kinds), T(test_unknown), T(test_names), T(test_host_events), T(test_io),
-		T(test_byte_io), T(test_efer), T(test_npf_known), T(test_vmmcall_fast),
+		T(test_byte_io), T(test_efer), T(test_efer_not_quick), T(test_msr), T(test_hlt), T(test_npf_known), T(test_vmmcall_fast),
 		T(test_string_io_without_assists), T(test_npf), T(test_npf_fatal),
 		T(test_exceptions), T(test_rax), T(test_advance), T(test_advance_by_length),
 		T(test_trap_flag), T(test_cpuid_fast), T(test_cr8), T(test_prepare), T(test_pause),
 		T(test_sync_tpr), T(test_registers), T(test_segments),
+		T(test_row30_addresses),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,7 +3,7 @@
 /* Events, interrupt and NMI windows, and ASIDs, with hand-made control blocks. */
 #include "svm_mock.h"
 
-void svm_sync_tpr(struct vcpu *v) { mock.tpr = (u8)(mock.vmcb.vintr << 4); }
+void svm_load_tpr(struct vcpu *v) { }
 
 #define B (&mock.vmcb)
 #define V (&mock.v)
@@ -11,7 +11,7 @@ void svm_sync_tpr(struct vcpu *v) { mock.tpr = (u8)(mock.vmcb.vintr << 4); }
 static void inject(void)
 {
 	B->eventinj = 0; /* as the CPU leaves it */
-	svm_inject(V, V->hazards);
+	assert_int_equal(svm_prepare(V), 0);
 }
 
 static void request(int vector)

@@ -58,7 +58,8 @@ void vlapic_init(struct vlapic *l, struct vdev_platform *p, u32 vcpu, u32 apic_i
 void vlapic_reset(struct vlapic *l, bool init) { lapic_resets += init ? 100 : 1; }
 int vlapic_pending(struct vlapic *l) { return irq; }
 void pv_reset(struct vcpu *v) {}
-void es_startup_events(struct vcpu *v, u32 hazards) { abort(); }
+static u32 es_sipis;
+void es_take_sipi(struct vcpu *v) { es_sipis++; }
 void pv_eoi_settle(struct vcpu *v) {}
 void log_print(u32 level, const char *fmt, ...) {}
 void vm_power(struct vm *vm, u32 what, u32 code)
@@ -178,6 +179,29 @@ static void init_of_the_boot_processor(void **state)
 	assert_int_equal(resets, 100);
 }
 
+/* Of an SEV-ES guest the boot processor ignores INIT; a start-up IPI has its own rules. */
+static void protected_init_and_sipi(void **state)
+{
+	struct es_vcpu es = { 0 };
+
+	v.es = &es;
+	v.state = VCPU_ON;
+	v.nmi_pending = 1;
+	v.hazards = HAZ_INIT;
+	vcpu_startup_events(&v);
+	assert_int_equal(v.state, VCPU_ON);
+	assert_int_equal(v.nmi_pending, 1);
+	assert_int_equal(resets, 0);
+	v.id = 1;
+	v.hazards = HAZ_INIT | HAZ_SIPI;
+	vcpu_startup_events(&v);
+	assert_int_equal(v.state, VCPU_WAIT_SIPI);
+	assert_int_equal(v.nmi_pending, 0);
+	assert_int_equal(resets, 100);
+	assert_int_equal(es_sipis, 1);
+	assert_int_equal(segs[VSEG_CS].selector, 0);
+}
+
 static void what_ends_halt(void **state)
 {
 	static const u32 always[] = { HAZ_NMI, HAZ_INIT, HAZ_SIPI, HAZ_STOP, HAZ_EVENT };
@@ -199,7 +223,7 @@ static void hazards_wake_others_only(void **state)
 {
 	vcpu_hazard(&v, HAZ_IRQ);
 	assert_int_equal(wakes, 1);
-	v.current = true;
+	v.place = VCPU_CURRENT;
 	v.cpu = 0;
 	percpu.id = 0;
 	vcpu_hazard(&v, HAZ_NMI);
@@ -253,6 +277,7 @@ int main(void)
 		cmocka_unit_test_setup(first_reason_stays, setup),
 		cmocka_unit_test_setup(init_and_sipi, setup),
 		cmocka_unit_test_setup(init_of_the_boot_processor, setup),
+		cmocka_unit_test_setup(protected_init_and_sipi, setup),
 		cmocka_unit_test_setup(what_ends_halt, setup),
 		cmocka_unit_test_setup(hazards_wake_others_only, setup),
 		cmocka_unit_test_setup(entry_in_long_mode, setup),

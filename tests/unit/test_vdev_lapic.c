@@ -92,8 +92,10 @@ static void power_on_state(void **state)
 	for (u32 lvt = 0x320; lvt <= 0x370; lvt += 0x10)
 		assert_int_equal(rd(1, lvt), 0x10000);
 	assert_int_equal(rd(0, LVT_0), 0x700); /* firmware's virtual wire */
-	assert_true(vlapic_mmio_enabled(&vm->lapic[0]));
-	assert_int_equal(vlapic_base(&vm->lapic[0]), 0xFEE00000);
+	assert_int_equal(vlapic_offset(&vm->lapic[0], 0xFEE00000), 0);
+	assert_int_equal(vlapic_offset(&vm->lapic[0], 0xFEE00FFF), 0xFFF);
+	assert_true(vlapic_offset(&vm->lapic[0], 0xFEE01000) >= PAGE_SIZE);
+	assert_true(vlapic_offset(&vm->lapic[0], 0xFEDFFFFF) >= PAGE_SIZE);
 	assert_int_equal(vlapic_pending(&vm->lapic[0]), -1);
 	assert_int_equal(vlapic_accept(&vm->lapic[0]), -1);
 	stop();
@@ -585,6 +587,80 @@ static void timer_deadline(void **state)
 	stop();
 }
 
+/* The host's timer stays where it is, comes once, and is moved then. */
+static void deadline_put_off(void **state)
+{
+	start(1);
+	struct vlapic *l = &vm->lapic[0];
+
+	wr(0, LVT_T, 0x40062);
+	assert_int_equal(wrmsr(0, 0x6E0, 20000), 0); /* 10 us at 2 GHz */
+	for (u64 tsc = 30000; tsc <= 80000; tsc += 10000) {
+		assert_int_equal(wrmsr(0, 0x6E0, tsc), 0);
+		assert_int_equal(rdmsr(0, 0x6E0), tsc);
+	}
+	assert_true(l->timer.deadline_ns < 10010);
+	fake_advance(&vm->host, 39999);
+	assert_int_equal(vm->host.fired, 1);
+	assert_int_equal(vlapic_pending(l), -1);
+	assert_int_equal(rdmsr(0, 0x6E0), 80000);
+	fake_advance(&vm->host, 2);
+	assert_int_equal(vm->host.fired, 2);
+	assert_int_equal(vlapic_accept(l), 0x62);
+	wr(0, EOI, 0);
+	assert_int_equal(rdmsr(0, 0x6E0), 0);
+	assert_null(vm->host.timers);
+
+	/* To an earlier one at once, also when that is later than the first was. */
+	assert_int_equal(wrmsr(0, 0x6E0, 100000), 0);
+	assert_int_equal(wrmsr(0, 0x6E0, 400000), 0);
+	assert_int_equal(wrmsr(0, 0x6E0, 200000), 0);
+	fake_advance(&vm->host, 59990); /* to 99.99 us */
+	assert_int_equal(vlapic_pending(l), -1);
+	fake_advance(&vm->host, 20);
+	assert_int_equal(vlapic_accept(l), 0x62);
+	wr(0, EOI, 0);
+
+	/* Disarmed, masked, or for ever: no timer is left, or its callback leaves none. */
+	assert_int_equal(wrmsr(0, 0x6E0, 300000), 0);
+	assert_int_equal(wrmsr(0, 0x6E0, 400000), 0);
+	assert_int_equal(wrmsr(0, 0x6E0, 0), 0);
+	assert_null(vm->host.timers);
+	assert_int_equal(wrmsr(0, 0x6E0, 300000), 0);
+	assert_int_equal(wrmsr(0, 0x6E0, 400000), 0);
+	wr(0, LVT_T, 0x50062);
+	assert_null(vm->host.timers);
+	wr(0, LVT_T, 0x40062);
+	assert_in_range(l->timer.deadline_ns, 200000, 200002); /* the later one */
+	assert_int_equal(wrmsr(0, 0x6E0, ~0ULL), 0);
+	fake_advance(&vm->host, 1000000);
+	assert_null(vm->host.timers);
+	assert_int_equal(vlapic_pending(l), -1);
+	assert_int_equal(rdmsr(0, 0x6E0), ~0ULL);
+
+	/* The host is late: both are past, and one interrupt comes. */
+	u64 now = vm->host.now * 2;
+	assert_int_equal(wrmsr(0, 0x6E0, now + 1000), 0);
+	assert_int_equal(wrmsr(0, 0x6E0, now + 2000), 0);
+	vm->host.now += 5000;
+	fake_advance(&vm->host, 2);
+	assert_int_equal(vlapic_accept(l), 0x62);
+	wr(0, EOI, 0);
+	assert_null(vm->host.timers);
+
+	/* The clock is set while one is put off: the new one counts. */
+	now = vm->host.now * 2;
+	assert_int_equal(wrmsr(0, 0x6E0, now + 100000), 0);
+	assert_int_equal(wrmsr(0, 0x6E0, now + 200000), 0);
+	vm->host.tsc_offset = 150000;
+	vlapic_tsc_changed(l);
+	fake_advance(&vm->host, 24999);
+	assert_int_equal(vlapic_pending(l), -1);
+	fake_advance(&vm->host, 2);
+	assert_int_equal(vlapic_accept(l), 0x62);
+	stop();
+}
+
 static void deadline_follows_the_tsc(void **state)
 {
 	start(1);
@@ -601,6 +677,17 @@ static void deadline_follows_the_tsc(void **state)
 	stop();
 }
 
+/* No guest-physical address is in the LAPIC's page. */
+static bool nowhere(const struct vlapic *l)
+{
+	static const gpa_t some[] = { 0, 0xFFF, 0xFEE00000, 0xFEE000B0, BIT(52) - 1 };
+
+	for (u32 i = 0; i < ARRAY_SIZE(some); i++)
+		if (vlapic_offset(l, some[i]) < PAGE_SIZE)
+			return false;
+	return true;
+}
+
 static void x2apic_transitions(void **state)
 {
 	start(2);
@@ -610,13 +697,14 @@ static void x2apic_transitions(void **state)
 	assert_int_equal(wrmsr(1, 0x1B, 0xFEE00A00), -EINVAL);
 	assert_int_equal(wrmsr(1, 0x1B, 1ULL << 40 | 0x800), -EINVAL);
 	assert_int_equal(wrmsr(1, 0x1B, 0xFEE00C00), 0);
-	assert_false(vlapic_mmio_enabled(&vm->lapic[1]));
+	assert_true(nowhere(&vm->lapic[1]));
 	/* From x2APIC: not back, only off. */
 	assert_int_equal(wrmsr(1, 0x1B, 0xFEE00800), -EINVAL);
 	assert_int_equal(wrmsr(1, 0x1B, 0xFEE00400), -EINVAL);
 	assert_int_equal(wrmsr(1, 0x1B, 0xFEE00C00), 0);
 	assert_int_equal(rdmsr(1, 0x80F), 0x1FF); /* still enabled */
 	assert_int_equal(wrmsr(1, 0x1B, 0xFEE00000), 0);
+	assert_true(nowhere(&vm->lapic[1]));
 	assert_false(vlapic_deliver(&vm->lapic[1], APIC_NMI, 0, false));
 	assert_int_equal(rdmsr_fails(1, 0x802), -EINVAL);
 	/* From off: to xAPIC only, in reset state. */
@@ -625,7 +713,10 @@ static void x2apic_transitions(void **state)
 	assert_int_equal(rd(1, SVR), 0xFF);
 	/* Elsewhere in memory. */
 	assert_int_equal(wrmsr(1, 0x1B, 0xD0000800), 0);
-	assert_int_equal(vlapic_base(&vm->lapic[1]), 0xD0000000);
+	assert_int_equal(vlapic_offset(&vm->lapic[1], 0xD00000B0), 0xB0);
+	assert_true(vlapic_offset(&vm->lapic[1], 0xFEE000B0) >= PAGE_SIZE);
+	vlapic_reset(&vm->lapic[1], false);
+	assert_int_equal(vlapic_offset(&vm->lapic[1], 0xFEE000B0), 0xB0);
 	stop();
 }
 
@@ -758,6 +849,120 @@ static void a_second_request_waits(void **state)
 	stop();
 }
 
+static void self_ipi(u8 vector)
+{
+	wr(0, ICR, 0x44000U | vector);
+}
+
+/* Kept outside IRR for as long as it is alone: nothing of that is to be seen. */
+static void sent_to_itself(void **state)
+{
+	start(1);
+	struct vlapic *l = &vm->lapic[0];
+
+	self_ipi(0x50);
+	assert_int_equal(fake_kicks(&vm->host, 0, VDEV_KICK_IRQ), 1);
+	assert_int_equal(l->irr_words, 0);
+	assert_true(vlapic_waits(l));
+	assert_int_equal(vlapic_pending(l), 0x50);
+	assert_int_equal(vlapic_accept(l), 0x50);
+	assert_false(vlapic_waits(l));
+	assert_int_equal(rd(0, ISR + 0x20), 1U << 16);
+	assert_int_equal(rd(0, PPR), 0x50);
+	assert_int_equal(vlapic_accept(l), -1);
+
+	/* One of a class that is in service waits for its EOI, which tells. */
+	self_ipi(0x51);
+	assert_int_equal(vlapic_pending(l), -1);
+	assert_int_equal(vlapic_blocked(l), -1);
+	assert_int_equal(vlapic_accept(l), -1);
+	fake_kicks_clear(&vm->host);
+	wr(0, EOI, 0);
+	assert_int_equal(fake_kicks(&vm->host, 0, VDEV_KICK_IRQ), 1);
+	assert_int_equal(vlapic_accept(l), 0x51);
+	wr(0, EOI, 0);
+
+	/* Held back by TPR, until that is lowered. */
+	wr(0, TPR, 0x60);
+	self_ipi(0x52);
+	assert_int_equal(vlapic_accept(l), -1);
+	assert_int_equal(vlapic_blocked(l), 0x52);
+	fake_kicks_clear(&vm->host);
+	wr(0, TPR, 0);
+	assert_int_equal(fake_kicks(&vm->host, 0, VDEV_KICK_IRQ), 1);
+	assert_int_equal(vlapic_accept(l), 0x52);
+	wr(0, EOI, 0);
+
+	/* A disabled LAPIC takes none, and reset forgets one. */
+	self_ipi(0x53);
+	vlapic_reset(l, true);
+	assert_int_equal(vlapic_accept(l), -1);
+	self_ipi(0x53);
+	assert_int_equal(vlapic_pending(l), -1);
+	stop();
+}
+
+static void sent_to_itself_among_others(void **state)
+{
+	start(1);
+	struct vlapic *l = &vm->lapic[0];
+
+	/* IRR shows it. */
+	self_ipi(0x50);
+	assert_int_equal(rd(0, IRR + 0x20), 1U << 16);
+	assert_int_equal(vlapic_accept(l), 0x50);
+	wr(0, EOI, 0);
+	assert_int_equal(vlapic_accept(l), -1);
+
+	/* Two, in the order of their priorities. */
+	self_ipi(0x60);
+	self_ipi(0x71);
+	assert_int_equal(vlapic_accept(l), 0x71);
+	wr(0, EOI, 0);
+	assert_int_equal(vlapic_accept(l), 0x60);
+	wr(0, EOI, 0);
+	assert_int_equal(vlapic_accept(l), -1);
+
+	/* A higher one from elsewhere first, a lower one later. */
+	self_ipi(0x60);
+	vlapic_deliver(l, APIC_FIXED, 0x80, false);
+	vlapic_deliver(l, APIC_FIXED, 0x40, false);
+	assert_int_equal(vlapic_accept(l), 0x80);
+	wr(0, EOI, 0);
+	assert_int_equal(vlapic_accept(l), 0x60);
+	wr(0, EOI, 0);
+	assert_int_equal(vlapic_accept(l), 0x40);
+	wr(0, EOI, 0);
+	assert_int_equal(vlapic_accept(l), -1);
+
+	/* The same vector from both sides, in either order, or twice: once. */
+	self_ipi(0x60);
+	vlapic_deliver(l, APIC_FIXED, 0x60, false);
+	self_ipi(0x60);
+	assert_int_equal(vlapic_accept(l), 0x60);
+	wr(0, EOI, 0);
+	assert_int_equal(vlapic_accept(l), -1);
+	vlapic_deliver(l, APIC_FIXED, 0x60, false);
+	self_ipi(0x60);
+	assert_int_equal(vlapic_accept(l), 0x60);
+	wr(0, EOI, 0);
+	assert_int_equal(vlapic_accept(l), -1);
+
+	/* After a level-triggered one it is an edge again; a level that comes later stays one. */
+	vlapic_deliver(l, APIC_FIXED, 0x90, true);
+	assert_int_equal(vlapic_accept(l), 0x90);
+	wr(0, EOI, 0);
+	self_ipi(0x90);
+	assert_int_equal(rd(0, TMR + 0x40), 0);
+	assert_int_equal(vlapic_accept(l), 0x90);
+	wr(0, EOI, 0);
+	self_ipi(0x90);
+	vlapic_deliver(l, APIC_FIXED, 0x90, true);
+	assert_int_equal(vlapic_accept(l), 0x90);
+	assert_int_equal(rd(0, TMR + 0x40), 1U << 16);
+	stop();
+}
+
 static void trigger_mode_register(void **state)
 {
 	start(1);
@@ -826,6 +1031,7 @@ int main(void)
 		cmocka_unit_test(timer_periodic),
 		cmocka_unit_test(timer_too_fast),
 		cmocka_unit_test(timer_deadline),
+		cmocka_unit_test(deadline_put_off),
 		cmocka_unit_test(deadline_follows_the_tsc),
 		cmocka_unit_test(x2apic_transitions),
 		cmocka_unit_test(x2apic_registers),
@@ -833,6 +1039,8 @@ int main(void)
 		cmocka_unit_test(init_keeps_the_mode),
 		cmocka_unit_test(messages),
 		cmocka_unit_test(a_second_request_waits),
+		cmocka_unit_test(sent_to_itself),
+		cmocka_unit_test(sent_to_itself_among_others),
 		cmocka_unit_test(trigger_mode_register),
 		cmocka_unit_test(virtual_wire),
 	};

@@ -168,6 +168,31 @@ static void masks(void **state)
 	assert_int_equal(take(), 0x29);
 }
 
+/* INTR falls and rises with the mask alone, also through the cascade. */
+static void mask_moves_intr(void **state)
+{
+	pulse(4);
+	assert_true(vm->p.pic.intr);
+	outb(vm, 0x21, 0x10);
+	assert_false(vm->p.pic.intr);
+	assert_int_equal(inb(vm, 0x21), 0x10);
+	outb(vm, 0x21, 0x00);
+	assert_int_equal(take(), 0x24);
+	outb(vm, 0x20, 0x20);
+
+	pulse(9);
+	outb(vm, 0x21, 0x04);
+	assert_false(vm->p.pic.intr);
+	assert_int_equal(read_irr(0x20), 0x04); /* the slave's output is high */
+	outb(vm, 0xA1, 0x02);
+	assert_int_equal(read_irr(0x20), 0); /* and is low now, though the master does not look */
+	assert_int_equal(read_irr(0xA0), 0x02);
+	outb(vm, 0x21, 0x00);
+	assert_false(vm->p.pic.intr);
+	outb(vm, 0xA1, 0x00);
+	assert_int_equal(take(), 0x29);
+}
+
 static void automatic_eoi(void **state)
 {
 	init_pair(0x03);
@@ -303,8 +328,8 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(masked_after_power_on), T(initialisation), T(fixed_priorities_nest),
-		T(slave_cascades), T(special_fully_nested), T(masks), T(automatic_eoi),
-		T(rotation), T(special_mask), T(spurious), T(level_triggered), T(poll_command),
+		T(slave_cascades), T(special_fully_nested), T(masks), T(mask_moves_intr),
+		T(automatic_eoi), T(rotation), T(special_mask), T(spurious), T(level_triggered), T(poll_command),
 		T(bad_lines),
 	};
 

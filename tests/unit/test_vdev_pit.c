@@ -80,7 +80,7 @@ static int teardown(void **state)
 static void arithmetic(void **state)
 {
 	static const u64 ns[] = { 0, 1, 838, 839, 999999999, 1000000000, 123456789012345,
-				  1ULL << 62 };
+				  1ULL << 62, 1ULL << 63, ~0ULL };
 	static const u32 hz[] = { 1193182, 3579545, 32768 };
 
 	for (u32 i = 0; i < ARRAY_SIZE(ns); i++) {
@@ -91,6 +91,12 @@ static void arithmetic(void **state)
 			assert_true(ticks_from_ns(first, hz[j]) == t);
 			assert_true(first == 0 || ticks_from_ns(first - 1, hz[j]) == t - 1);
 		}
+	}
+	/* Where a tick begins and just before, through all of time. */
+	for (u64 t = 1; t < 1ULL << 54; t = t * 3 + 1) {
+		u64 at = (u64)(((unsigned __int128)t * 1000000000 + 1193181) / 1193182);
+		assert_true(ticks_from_ns(at, 1193182) == t);
+		assert_true(ticks_from_ns(at - 1, 1193182) == t - 1);
 	}
 }
 

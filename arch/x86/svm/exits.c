@@ -8,6 +8,7 @@
 #include "arch/x86/svm/svm.h"
 #include "core/hypercall.h"
 #include "core/mmio.h"
+#include "core/msr.h"
 #include "core/string.h"
 #include "core/trace.h"
 
@@ -410,20 +411,29 @@ static __attribute__((noinline)) u32 exit_slow(struct vcpu *v, struct vmcb *b)
 	return end(v, b, r, next);
 }
 
-/* A CPUID leaf whose answer never changes, straight from core's table; all others take the long
- * way. RAX is in the VMCB. */
-static inline bool cpuid_fast(struct vcpu *v, struct vmcb *b)
+static inline u32 answer_cpuid(struct vcpu *v, struct vmcb *b, const struct cpuid_entry *e)
 {
-	const struct cpuid_entry *e = cpuid_static(&v->cpuid, (u32)b->rax);
-
-	if (unlikely(e == NULL))
-		return false;
 	b->rax = e->eax;
 	v->gpr[GPR_RBX] = e->ebx;
 	v->gpr[GPR_RCX] = e->ecx;
 	v->gpr[GPR_RDX] = e->edx;
 	v->exits[VEXIT_CPUID]++;
-	return true;
+	return step_to(v, b, b->nrip);
+}
+
+static __attribute__((noinline)) u32 cpuid_changing(struct vcpu *v, struct vmcb *b)
+{
+	u32 leaf = (u32)b->rax, subleaf = (u32)v->gpr[GPR_RCX];
+
+	return answer_cpuid(v, b, cpuid_dynamic(v, leaf, subleaf, b->cr4));
+}
+
+/* A leaf whose answer never changes is straight from core's table. RAX is in the VMCB. */
+static inline u32 exit_cpuid(struct vcpu *v, struct vmcb *b)
+{
+	const struct cpuid_entry *e = cpuid_static(&v->cpuid, (u32)b->rax);
+
+	return likely(e != NULL) ? answer_cpuid(v, b, e) : cpuid_changing(v, b);
 }
 
 /*
@@ -449,110 +459,123 @@ static __attribute__((noinline)) u32 exit_insn(struct vcpu *v, struct vmcb *b, e
 
 static __attribute__((noinline)) u32 exit_hlt(struct vcpu *v, struct vmcb *b)
 {
-	begin(v, b, VEXIT_HLT);
-	return end(v, b, dispatch_hlt(v), b->nrip);
+	bool halts;
+	u32 hazards;
+
+	b->clean = svm.clean;
+	v->exits[VEXIT_HLT]++;
+	svm_take_tpr(v, b->vintr);
+	halts = vcpu_halt(v, (b->rflags & RFLAGS_IF) != 0);
+	hazards = step_to(v, b, b->nrip);
+	return halts ? SVM_LEAVE : hazards;
 }
 
-/* EFER is intercepted for SVME alone: a read, and a write of what is there, needs nobody else. */
-static u32 efer_same(struct vcpu *v, struct vmcb *b, u64 efer)
+static u32 refuse_msr(struct vcpu *v)
 {
-	bool write = (b->exitinfo1 & 1) != 0;
-
-	if (!write) {
-		b->rax = (u32)efer;
-		v->gpr[GPR_RDX] = efer >> 32;
-	}
-	v->exits[write ? VEXIT_WRMSR : VEXIT_RDMSR]++;
-	return step_to(v, b, b->nrip);
+	vcpu_inject_gp(v);
+	return v->hazards;
 }
 
-static inline u64 value_written(const struct vcpu *v, const struct vmcb *b)
+/* EFER is intercepted for SVME alone. SCE, and NXE where CPUID offers it, are the guest's to change. */
+static inline bool efer_quick(const struct vcpu *v, struct vmcb *b, u64 value)
 {
-	return v->gpr[GPR_RDX] << 32 | (u32)b->rax;
+	u64 change = value ^ (b->efer & ~EFER_SVME);
+
+	if (change == 0)
+		return true;
+	if ((change & ~(EFER_SCE | (v->cpuid.ext[1].edx >> 9 & EFER_NXE))) != 0)
+		return false;
+	vmcb_set_efer(b, b->efer ^ change);
+	return true;
 }
 
 static __attribute__((noinline)) u32 exit_rdmsr(struct vcpu *v, struct vmcb *b)
 {
+	u64 *value = &v->exit.msr;
+
+	v->exits[VEXIT_RDMSR]++;
 	if ((u32)v->gpr[GPR_RCX] == MSR_EFER)
-		return efer_same(v, b, b->efer & ~EFER_SVME);
-	begin(v, b, VEXIT_RDMSR);
-	return end(v, b, dispatch_rdmsr(v), b->nrip);
+		*value = b->efer & ~EFER_SVME;
+	else if (unlikely(msr_read(v, (u32)v->gpr[GPR_RCX], value) < 0))
+		return refuse_msr(v);
+	b->rax = (u32)*value;
+	v->gpr[GPR_RDX] = *value >> 32;
+	return step_to(v, b, b->nrip);
 }
 
 static __attribute__((noinline)) u32 exit_wrmsr(struct vcpu *v, struct vmcb *b)
 {
-	if ((u32)v->gpr[GPR_RCX] == MSR_EFER && value_written(v, b) == (b->efer & ~EFER_SVME))
-		return efer_same(v, b, 0);
-	begin(v, b, VEXIT_WRMSR);
-	return end(v, b, dispatch_wrmsr(v), b->nrip);
+	u32 msr = (u32)v->gpr[GPR_RCX];
+	u64 value = v->gpr[GPR_RDX] << 32 | (u32)b->rax;
+
+	b->clean = svm.clean;
+	v->exits[VEXIT_WRMSR]++;
+	if (unlikely(msr == MSR_EFER) && efer_quick(v, b, value))
+		return step_to(v, b, b->nrip);
+	if (unlikely(msr_write(v, msr, value) < 0))
+		return refuse_msr(v);
+	return step_to(v, b, b->nrip);
 }
 
 static __attribute__((noinline)) u32 io_wide(struct vcpu *v, struct vmcb *b)
 {
-	u32 result;
-
 	begin(v, b, VEXIT_IO);
 	decode_plain_io(&v->exit.io, b->exitinfo1);
-	result = dispatch_io(v);
-	return end(v, b, result, b->exitinfo2);
+	return end(v, b, dispatch_io(v), b->exitinfo2);
 }
 
 /* One byte needs no decoding: RAX stays where it is. */
 static __attribute__((noinline)) u32 exit_io(struct vcpu *v, struct vmcb *b)
 {
 	u64 info = b->exitinfo1;
-	u16 port = (u16)(info >> SVM_IOIO_PORT_SHIFT);
+	u32 port = (u32)info >> SVM_IOIO_PORT_SHIFT;
 
-	if (unlikely((info & SVM_IOIO_STRING) != 0))
-		return exit_slow(v, b);
-	if (unlikely((info & SVM_IOIO_BYTE) == 0))
-		return io_wide(v, b);
+	if (unlikely((info & (SVM_IOIO_STRING | SVM_IOIO_BYTE)) != SVM_IOIO_BYTE))
+		return (info & SVM_IOIO_STRING) != 0 ? exit_slow(v, b) : io_wide(v, b);
 	b->clean = svm.clean;
 	v->exits[VEXIT_IO]++;
-	if ((info & SVM_IOIO_IN) != 0)
-		b->rax = (b->rax & ~0xffUL) | (u8)port_read(v, port, 1);
-	else
-		port_write(v, port, 1, (u8)b->rax);
+	if ((info & SVM_IOIO_IN) != 0) {
+		u8 value = port_read_byte(v, port);
+
+		b->rax = (b->rax & ~0xffUL) | value;
+	} else {
+		port_write_byte(v, port, (u8)b->rax);
+	}
 	return step_to(v, b, b->exitinfo2);
 }
 
-static __attribute__((noinline)) u32 npf_unknown(struct vcpu *v, struct vmcb *b)
-{
-	struct vexit_mmio *x = &v->exit.mmio;
-	u32 result;
-
-	x->gpa = b->exitinfo2;
-	x->access = (b->exitinfo1 & SVM_NPF_WRITE) != 0 ? VACCESS_WRITE : VACCESS_READ;
-	x->code_mode = INSN_MODE_64 + 1;
-	copy_insn(x, b);
-	result = dispatch_mmio(v);
-	if ((result & VRESULT_ADVANCE) != 0 && v->exit.insn_len == 0)
-		v->exit.insn_len = insn_length(v, b);
-	return end(v, b, result, b->rip + v->exit.insn_len);
-}
-
-/* A device's registers, from 64-bit code, on a CPU that gives the instruction's bytes. */
+/* A load or store seen before, by 64-bit code. A CPU that does not give the instruction's bytes leaves
+ * their number zero, as it was made. */
 static __attribute__((noinline)) u32 exit_npf(struct vcpu *v, struct vmcb *b)
 {
 	u64 info = b->exitinfo1;
+	const struct emulate_quick *q;
 
-	if (unlikely(!svm.decode || (info & (SVM_NPF_TABLE | SVM_NPF_FETCH)) != 0 ||
+	if (unlikely((info & (SVM_NPF_TABLE | SVM_NPF_FETCH)) != 0 ||
 		     (b->exitintinfo & VMCB_EVENT_VALID) != 0 || code_mode(b) != INSN_MODE_64))
 		return exit_slow(v, b);
-	begin(v, b, VEXIT_MMIO);
-	emulate_known(v, b->insn, b->insn_len & 0xf, INSN_MODE_64 + 1, b->exitinfo2,
-		      (info & SVM_NPF_WRITE) != 0);
-	if (unlikely(v->exit.insn_len == 0))
-		return npf_unknown(v, b);
-	return end(v, b, VRESULT_ADVANCE, b->rip + v->exit.insn_len);
+	v->gpr[GPR_RAX] = b->rax;
+	q = emulate_find(&v->emulate, b->insn, b->insn_len & 0xf,
+			 EMULATE_KIND(INSN_MODE_64 + 1, (info & SVM_NPF_WRITE) != 0));
+	if (unlikely(q == NULL || !emulate_covers(v, q, b->exitinfo2)))
+		return exit_slow(v, b);
+	b->clean = svm.clean;
+	v->exits[VEXIT_MMIO]++;
+	emulate_access(v, q, b->exitinfo2);
+	b->rax = v->gpr[GPR_RAX];
+	return step_to(v, b, b->rip + q->len);
 }
 
 /* The hypercall that kernels make most needs no more than what it is about. */
 static __attribute__((noinline)) u32 exit_vmmcall(struct vcpu *v, struct vmcb *b)
 {
+	u64 answer;
+
 	if (unlikely(b->cpl != 0 || code_mode(b) != INSN_MODE_64) ||
-	    !hypercall_fast(v, b->rax, &b->rax))
+	    !hypercall_fast(v, b->rax, &answer))
 		return exit_insn(v, b, VEXIT_HYPERCALL);
+	b = svm_vmcb(v); /* not kept over the call: one register less to save */
+	b->rax = answer;
 	b->clean = svm.clean;
 	v->exits[VEXIT_HYPERCALL]++;
 	return step_to(v, b, b->nrip);
@@ -577,8 +600,6 @@ static inline u32 exit_common(struct vcpu *v, struct vmcb *b)
 		return exit_hlt(v, b);
 	if (code == SVM_EXIT_VMMCALL)
 		return exit_vmmcall(v, b);
-	if (code == SVM_EXIT_CPUID)
-		return exit_insn(v, b, VEXIT_CPUID);
 	return exit_slow(v, b);
 }
 
@@ -589,37 +610,7 @@ static inline u32 exit_common(struct vcpu *v, struct vmcb *b)
  */
 u32 svm_exit(struct vcpu *v, struct vmcb *b)
 {
-	if (likely(b->exitcode == SVM_EXIT_CPUID && b->nrip != 0 && trace_flags == 0) &&
-	    likely(cpuid_fast(v, b)))
-		return step_to(v, b, b->nrip);
+	if (likely(b->exitcode == SVM_EXIT_CPUID && b->nrip != 0 && trace_flags == 0))
+		return exit_cpuid(v, b);
 	return exit_common(v, b);
-}
-
-/* All hazards but a mere interrupt. */
-static __attribute__((noinline)) void prepare_unusual(struct vcpu *v, u32 h)
-{
-	if ((h & HAZ_TLB) != 0)
-		svm_asid_flush(v);
-	if ((h & HAZ_TPR) != 0) {
-		vcpu_hazard_clear(v, HAZ_TPR);
-		svm_load_tpr(v);
-	}
-	if ((h & (HAZ_EVENT | HAZ_NMI | HAZ_IRQ)) != 0)
-		svm_inject(v, h);
-	if ((h & (HAZ_TLB | HAZ_SVM_FLUSH)) != 0)
-		svm_asid_enter(v);
-}
-
-/* Before an entry with hazards, and before the first. Non-zero: leave instead. GIF clear. */
-u32 svm_prepare(struct vcpu *v)
-{
-	u32 h = __atomic_load_n(&v->hazards, __ATOMIC_ACQUIRE);
-
-	if (unlikely((h & HAZ_LEAVE) != 0))
-		return 1;
-	if (likely(h == HAZ_IRQ))
-		svm_inject_irq(v);
-	else
-		prepare_unusual(v, h);
-	return 0;
 }

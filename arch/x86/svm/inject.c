@@ -112,10 +112,13 @@ void svm_step_done(struct vcpu *v)
 
 /* --- interrupts ------------------------------------------------------------------------------- */
 
+static inline bool irq_window_open(const struct vmcb *b)
+{
+	return (b->intercept3 & VMCB_I3_VINTR) != 0 || b->intercept_cr != 0;
+}
+
 void svm_irq_window_close(struct vmcb *b)
 {
-	if (likely((b->intercept3 & VMCB_I3_VINTR) == 0 && b->intercept_cr == 0))
-		return;
 	if ((b->vintr & VMCB_V_IRQ) != 0)
 		vmcb_set_vintr(b, b->vintr & ~(VMCB_V_IRQ | VMCB_V_IGN_TPR | VMCB_V_INTR_PRIO));
 	if ((b->intercept3 & VMCB_I3_VINTR) != 0)
@@ -154,69 +157,50 @@ static bool irq_open(const struct vmcb *b)
 	return (b->rflags & RFLAGS_IF) != 0 && (b->int_state & VMCB_INT_SHADOW) == 0;
 }
 
-/* Nothing is deliverable now: wait for what the TPR holds back, if there is such a thing. */
-static void irq_wait_tpr(struct vcpu *v, struct vmcb *b)
-{
-	int blocked = vcpu_irq_blocked(v);
-
-	svm_irq_window_close(b);
-	if (blocked >= 0)
-		irq_window(b, blocked, true);
-}
-
 /* Is there anything at all that could be delivered, now or later? */
-static bool irq_waits(const struct vcpu *v)
+static inline bool irq_waits(const struct vcpu *v)
 {
-	return __atomic_load_n(&v->lapic.irr_words, __ATOMIC_RELAXED) != 0 ||
+	return vlapic_waits(&v->lapic) ||
 	       __atomic_load_n(&v->vm->platform.pic.intr, __ATOMIC_RELAXED);
 }
 
-static void window_after_accept(struct vcpu *v, struct vmcb *b)
+/* Opens the window for what is to come next, or for what the TPR holds back; or closes it. */
+static __attribute__((noinline)) void irq_wait(struct vcpu *v, struct vmcb *b)
 {
-	/* What is left is of lower priority and comes with EOI, unless the PIC has one too. */
 	int vector = vcpu_irq_pending(v);
+	bool tpr = vector < 0;
 
+	if (tpr) {
+		svm_irq_window_close(b);
+		vector = vcpu_irq_blocked(v);
+	}
 	if (vector >= 0)
-		irq_window(b, vector, false);
-	else
-		irq_wait_tpr(v, b);
+		irq_window(b, vector, tpr);
 }
 
-static void inject_irq(struct vcpu *v, struct vmcb *b)
+static inline void inject_irq(struct vcpu *v, const struct svm_vcpu *sv, struct vmcb *b)
 {
 	int vector;
 
 	/* Before looking: a kick from here on is not lost. */
 	vcpu_hazard_clear(v, HAZ_IRQ);
-	svm_sync_tpr(v);
+	if (unlikely(sv->step)) /* the end of the step brings it back */
+		return;
+	svm_take_tpr(v, b->vintr);
 	if ((b->eventinj & VMCB_EVENT_VALID) != 0 || !irq_open(b)) {
-		vector = vcpu_irq_pending(v);
-		if (vector >= 0)
-			irq_window(b, vector, false);
-		else
-			irq_wait_tpr(v, b);
+		irq_wait(v, b);
 		return;
 	}
 	if (unlikely(v->pv.eoi_armed))
 		(void)vcpu_irq_pending(v);
 	vector = vcpu_irq_accept(v);
-	if (unlikely(vector < 0)) {
-		irq_wait_tpr(v, b);
-		return;
-	}
-	b->eventinj = VMCB_EVENT_VALID | VMCB_EVENT_INTR | (u64)(u32)vector;
-	if (unlikely(irq_waits(v)))
-		window_after_accept(v, b);
-	else
+	if (likely(vector >= 0))
+		b->eventinj = VMCB_EVENT_VALID | VMCB_EVENT_INTR | (u64)(u32)vector;
+	/* What is left is of lower priority and comes with EOI, unless the PIC has one too. */
+	if (unlikely(vector < 0 || irq_waits(v)))
+		irq_wait(v, b);
+	else if (irq_window_open(b))
 		svm_irq_window_close(b);
-}
-
-void svm_inject_irq(struct vcpu *v)
-{
-	if (unlikely(svm_vcpu(v)->step))
-		vcpu_hazard_clear(v, HAZ_IRQ); /* the end of the step brings it back */
-	else
-		inject_irq(v, svm_vmcb(v));
 }
 
 /* --- NMIs ------------------------------------------------------------------------------------- */
@@ -299,17 +283,36 @@ static void inject_event(struct vcpu *v, struct svm_vcpu *sv, struct vmcb *b)
 	v->event.type = VEVENT_NONE;
 }
 
-void svm_inject(struct vcpu *v, u32 hazards)
+/* All hazards but a mere interrupt. */
+static __attribute__((noinline)) void prepare_unusual(struct vcpu *v, struct vmcb *b, u32 h)
 {
-	struct svm_vcpu *sv = svm_vcpu(v);
-	struct vmcb *b = sv->vmcb;
+	if ((h & HAZ_TLB) != 0)
+		svm_asid_flush(v);
+	if ((h & HAZ_TPR) != 0) {
+		vcpu_hazard_clear(v, HAZ_TPR);
+		svm_load_tpr(v);
+	}
+	if ((h & HAZ_EVENT) != 0)
+		inject_event(v, svm_vcpu(v), b);
+	if ((h & HAZ_NMI) != 0)
+		inject_nmi(v, svm_vcpu(v), b);
+	if ((h & (HAZ_TLB | HAZ_SVM_FLUSH)) != 0)
+		svm_asid_enter(v);
+}
 
-	if ((hazards & HAZ_EVENT) != 0)
-		inject_event(v, sv, b);
-	if ((hazards & HAZ_NMI) != 0)
-		inject_nmi(v, sv, b);
-	if ((hazards & HAZ_IRQ) != 0)
-		svm_inject_irq(v);
+/* Before an entry with hazards, and before the first. Non-zero: leave instead. GIF clear. */
+u32 svm_prepare(struct vcpu *v)
+{
+	u32 h = __atomic_load_n(&v->hazards, __ATOMIC_ACQUIRE);
+
+	if (unlikely((h & ~HAZ_IRQ) != 0)) {
+		if ((h & HAZ_LEAVE) != 0)
+			return 1;
+		prepare_unusual(v, svm_vmcb(v), h);
+	}
+	if (likely((h & HAZ_IRQ) != 0))
+		inject_irq(v, svm_vcpu(v), svm_vmcb(v));
+	return 0;
 }
 
 /*

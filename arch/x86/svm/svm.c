@@ -112,15 +112,15 @@ static int svm_cpu_enable(const char **reason)
 		*reason = "this CPU's SVM lacks a feature that the boot CPU has";
 		return -ENODEV;
 	}
-	if (c->hsave == 0)
-		c->hsave = alloc_pages(ORDER_4K, ALLOC_ZERO);
-	if (c->host_vmcb == 0)
-		c->host_vmcb = alloc_pages(ORDER_4K, ALLOC_ZERO);
-	if (c->hsave == 0 || c->host_vmcb == 0) {
+	if (c->pages == 0)
+		c->pages = alloc_pages(1, ALLOC_ZERO);
+	if (c->pages == 0) {
 		*reason = "no memory for the host save area";
 		return -ENOMEM;
 	}
 	wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SVME);
+	c->hsave = machine_pa(c->pages);
+	c->host_vmcb = c->hsave + PAGE_SIZE;
 	wrmsr(MSR_VM_HSAVE_PA, c->hsave);
 	c->asid_next = svm.first_asid;
 	c->asid_generation++;
@@ -139,9 +139,8 @@ static void svm_cpu_disable(void)
 	c->enabled = false;
 	wrmsr(MSR_VM_HSAVE_PA, 0);
 	wrmsr(MSR_EFER, rdmsr(MSR_EFER) & ~EFER_SVME);
-	free_pages(c->hsave, ORDER_4K);
-	free_pages(c->host_vmcb, ORDER_4K);
-	c->hsave = c->host_vmcb = 0;
+	free_pages(c->pages, 1);
+	c->pages = 0;
 }
 
 static int svm_vm_init(struct vm *vm)

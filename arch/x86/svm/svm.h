@@ -34,6 +34,7 @@ extern struct svm_machine svm;
 
 /* What each CPU has for itself. */
 struct svm_cpu {
+	paddr_t pages;      /* the two that follow, which are machine_pa() */
 	paddr_t hsave;      /* VM_HSAVE_PA: where VMRUN keeps the host's state */
 	paddr_t host_vmcb;  /* what VMLOAD loads on the way back to the host */
 	u32 asid_next;
@@ -51,7 +52,7 @@ enum svm_nmi {
 
 struct svm_vcpu {
 	struct vmcb *vmcb;
-	paddr_t vmcb_pa;
+	paddr_t vmcb_pa;    /* machine_pa() */
 	u32 cpu;            /* where it ran last; ~0: nowhere */
 	u32 asid_generation;
 	u32 fixed_asid;     /* an encrypted guest's own ASID, else 0 */
@@ -71,6 +72,18 @@ static inline struct svm_vcpu *svm_vcpu(struct vcpu *v)
 static inline struct vmcb *svm_vmcb(struct vcpu *v)
 {
 	return svm_vcpu(v)->vmcb;
+}
+
+/*
+ * The guest's MOV CR8 changes V_TPR without an exit. It has the upper four bits
+ * of the LAPIC's TPR; the lower four matter only to a reader of that register.
+ */
+static inline void svm_take_tpr(struct vcpu *v, u64 vintr)
+{
+	u8 tpr = (u8)((vintr & VMCB_V_TPR) << 4);
+
+	if (unlikely((vlapic_tpr(&v->lapic) & 0xf0) != tpr))
+		vlapic_set_tpr_hw(&v->lapic, tpr);
 }
 
 #ifdef UNIT_TEST
@@ -122,10 +135,8 @@ void svm_load_tpr(struct vcpu *v);
 
 /* inject.c */
 #define SVM_EXCEPTIONS_ALWAYS (BIT32(VEC_DB) | BIT32(17) | BIT32(VEC_MC))
-/* Delivers what the hazards ask for, or opens the window for it. */
-void svm_inject(struct vcpu *v, u32 hazards);
-/* The same for HAZ_IRQ alone. */
-void svm_inject_irq(struct vcpu *v);
+/* Does what the hazards ask for, or opens the window for it. */
+u32 svm_prepare(struct vcpu *v);
 /* EXITINTINFO says that an event's delivery was cut short: queue it again. */
 void svm_requeue(struct vcpu *v);
 void svm_irq_window_close(struct vmcb *b);
@@ -139,7 +150,6 @@ void svm_step_done(struct vcpu *v);
 
 /* exits.c and entry.asm */
 u32 svm_exit(struct vcpu *v, struct vmcb *b);
-u32 svm_prepare(struct vcpu *v);
 void svm_loop(struct vcpu *v, paddr_t vmcb_pa, struct vmcb *b);
 void svm_loop_guarded(struct vcpu *v, paddr_t vmcb_pa, struct vmcb *b);
 const char *svm_exit_name(u64 code);

@@ -61,14 +61,14 @@ int svm_vcpu_init(struct vcpu *v)
 	}
 	b = phys_to_virt(pa);
 	sv->vmcb = b;
-	sv->vmcb_pa = pa;
+	sv->vmcb_pa = machine_pa(pa);
 	sv->cpu = ~0U;
 	v->arch = sv;
 	set_intercepts(b);
-	b->iopm_base = svm.iopm;
-	b->msrpm_base = svm.msrpm;
+	b->iopm_base = machine_pa(svm.iopm);
+	b->msrpm_base = machine_pa(svm.msrpm);
 	b->np_control = VMCB_NP_ENABLE;
-	b->n_cr3 = v->vm->npt.root;
+	b->n_cr3 = machine_pa(v->vm->npt.root);
 	b->tsc_offset = v->tsc_offset;
 	b->asid = svm.first_asid;
 	return v->vm->es != NULL ? es_vcpu_init(v) : 0;
@@ -82,7 +82,7 @@ void svm_vcpu_destroy(struct vcpu *v)
 		return;
 	es_vcpu_destroy(v);
 	vcpu_state_destroy(v);
-	free_pages(sv->vmcb_pa, ORDER_4K);
+	free_pages(virt_to_phys(sv->vmcb), ORDER_4K);
 	heap_free(sv);
 	v->arch = NULL;
 }
@@ -118,7 +118,7 @@ void svm_vcpu_reset(struct vcpu *v, bool init)
 	u64 cache = init ? b->cr0 & (CR0_CD | CR0_NW) : CR0_CD | CR0_NW;
 
 	if (v->trap_protected) {
-		es_vcpu_reset(v);
+		es_vcpu_reset(v, init);
 		return;
 	}
 	memset(v->gpr, 0, sizeof(v->gpr));
@@ -355,16 +355,9 @@ int svm_set_seg(struct vcpu *v, enum vseg seg, const struct vsegment *s)
 	return 0;
 }
 
-/*
- * The guest's MOV CR8 changes V_TPR without an exit. It has the upper four bits
- * of the LAPIC's TPR; the lower four matter only to a reader of that register.
- */
 void svm_sync_tpr(struct vcpu *v)
 {
-	u8 tpr = (u8)((svm_vmcb(v)->vintr & VMCB_V_TPR) << 4);
-
-	if ((vlapic_tpr(&v->lapic) & 0xf0) != tpr)
-		vlapic_set_tpr_hw(&v->lapic, tpr);
+	svm_take_tpr(v, svm_vmcb(v)->vintr);
 }
 
 void svm_load_tpr(struct vcpu *v)
