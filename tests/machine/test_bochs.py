@@ -43,12 +43,18 @@ def test_exits(machine, cpu, vcpus, cpus, form, mitigations):
     assert "Intel VMX on" in m.text
 
 
+# VMRUN does not load CR2, and an intercepted #DB leaves DR6 in the control block as it was.
+WRONG_IN_BOCHS_SVM = r"^FAIL (?:.* in dr6|rep insb fault address) got .*$"
+
+
 @full
-@pytest.mark.parametrize("group", ["cpuid", "msr", "virt", "cr", "io", "forms", "apic", "pic", "nmi"])
-def test_exits_on_amd(machine, group):
-    """All groups but dr and step, see arch/x86/vmx/README.md."""
-    m, text = check_guest(machine, f"cpus=1 only={group}", cpu=bochs.AMD, smp=1)
-    assert re.search(r"^checks: [1-9]\d* ok, 0 failed$", text, re.M), m.tail()
+def test_exits_on_amd(machine):
+    """A second opinion on SVM. Only what Bochs itself does wrong may fail."""
+    m, text = check_guest(machine, "cpus=2", vcpus=2, cpu=bochs.AMD, smp=2)
+    failed = re.findall(r"^FAIL .*$", text, re.M)
+    assert [line for line in failed if not re.match(WRONG_IN_BOCHS_SVM, line)] == []
+    # The last check; the sum's line may have the hypervisor's report of the guest's end in it.
+    assert len(re.findall(r"^ok ", text, re.M)) > 300 and "\nok cpus restarted\n" in text, m.tail()
     assert "AMD SVM on" in m.text
 
 
