@@ -104,7 +104,7 @@ class Stopper:
 def counting(tmp, record=True):
     """The emulator's options that make Stopper work; with record, executed(). A recording takes
     no input of the serial line."""
-    icount = f"shift=0,sleep=off,rr=record,rrfile={tmp / 'replay'}" if record else "shift=0,sleep=off"
+    icount = "shift=0,sleep=off" + f",rr=record,rrfile={tmp / 'replay'}" * record
     return ["-icount", icount, "-gdb", f"unix:{tmp / 'gdb'},server=on,wait=off"]
 
 
@@ -124,7 +124,8 @@ def on_ravelin(build, conf, files, memory, record=False):
 
 def symbols(elf, *names):
     rows = subprocess.run(["nm", str(elf)], capture_output=True, text=True, check=True).stdout
-    found = {r.split()[-1]: int(r.split()[0], 16) for r in rows.splitlines() if len(r.split()) == 3}
+    found = {r.split()[-1]: int(r.split()[0], 16) for r in rows.splitlines()
+             if len(r.split()) == 3}
     return [found[n] for n in names]
 
 
