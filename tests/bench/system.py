@@ -45,7 +45,7 @@ def note(text):
     print(f"system: {text}", file=sys.stderr, flush=True)
 
 
-# --- an emulator that stops where asked -----------------------------------------------------------
+# --- an emulator that stops where asked --------------------------------------------------
 
 class Stopper:
     """A machine, its debugger, and the count of executed instructions."""
@@ -129,7 +129,7 @@ def symbols(elf, *names):
     return [found[n] for n in names]
 
 
-# --- boot -------------------------------------------------------------------------------------------
+# --- boot --------------------------------------------------------------------------------
 
 BOOT_CONF = f"""[host]
 console = com1,115200
@@ -208,7 +208,7 @@ def boot(build, series):
                 "kvm": boot_kvm(build, kernel, initrd, series)}
 
 
-# --- VMs that halt ------------------------------------------------------------------------------------
+# --- VMs that halt -----------------------------------------------------------------------
 
 HOST = "[host]\nconsole = com1,115200\nmitigations = no\n"
 VM = """[vm {name}]
@@ -251,7 +251,7 @@ def files(build):
     return {n: build / "guests" / n for n in ("bench.elf", "idle.elf")}
 
 
-# --- memory -------------------------------------------------------------------------------------------
+# --- memory ------------------------------------------------------------------------------
 
 def taken_by_vm(build, cpus):
     """KiB of the hypervisor's that a VM takes beside its memory."""
@@ -288,7 +288,7 @@ def memory(build):
             "vm_kib": {cpus: taken_by_vm(build, cpus) for cpus in VCPUS}}
 
 
-# --- growth -------------------------------------------------------------------------------------------
+# --- growth ------------------------------------------------------------------------------
 
 def measured(s, name="bench"):
     """Counts that the payload in that VM prints."""
@@ -339,7 +339,7 @@ def growth(build):
     return found
 
 
-# --- tables -------------------------------------------------------------------------------------------
+# --- tables ------------------------------------------------------------------------------
 
 def millions(n):
     return f"{n / 1e6:12.1f}"
