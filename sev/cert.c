@@ -37,8 +37,8 @@ static void print(const u8 *certs)
 static int export(u8 *certs, paddr_t pa)
 {
 	struct psp_two_blobs b = {
-		.first = pa, .first_len = PSP_CERT_SIZE,
-		.second = pa + CHAIN_AT, .second_len = PSP_CHAIN_SIZE,
+		.first = machine_pa(pa), .first_len = PSP_CERT_SIZE,
+		.second = machine_pa(pa + CHAIN_AT), .second_len = PSP_CHAIN_SIZE,
 	};
 	int err = psp_pdh_cert_export(&b);
 
@@ -49,7 +49,7 @@ static int export(u8 *certs, paddr_t pa)
 
 static void print_id(const u8 *id, paddr_t pa)
 {
-	struct psp_blob b = { .addr = pa, .len = 2 * ID_SIZE };
+	struct psp_blob b = { .addr = machine_pa(pa), .len = 2 * ID_SIZE };
 
 	if (psp_get_id(&b) != 0)
 		return; /* logged; owners can do without */

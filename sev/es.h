@@ -87,7 +87,8 @@ int es_launch_finish(struct vm *vm);
 void es_secret_place(struct vm *vm, gpa_t gpa, u32 size);
 /* Makes the VM wait for it. -EFAULT: it would have no place; logged. */
 int es_secret_wait(struct vm *vm);
-/* LAUNCH_SECRET of a packet: header of PSP_SECRET_HDR_SIZE bytes, payload as it lies in memory.
+/* LAUNCH_SECRET of a packet: header of PSP_SECRET_HDR_SIZE bytes, payload as it lies in memory:
+ * machine_pa() if that is the allocator's, plain for a boot module.
  * -EFAULT, -E2BIG, -EPROTO: it does not fit; else as sev_guest_secret(). Logged. */
 int es_secret_give(struct vm *vm, const u8 *header, paddr_t payload, u64 size);
 /* Wipes what the shell has got. */

@@ -127,8 +127,8 @@ static int take(struct vm *vm, int argc, char **argv)
 	if (err == 0 && more)
 		return -EAGAIN;
 	if (err == 0)
-		err = es_secret_give(vm, es->packet->header, virt_to_phys(es->packet->payload),
-				     es->packet->size);
+		err = es_secret_give(vm, es->packet->header,
+				     machine_pa(virt_to_phys(es->packet->payload)), es->packet->size);
 	es_secret_drop(es);
 	if (err != 0)
 		log_printf("%s: refused, error %d; it still waits: give the whole packet again, or "

@@ -460,7 +460,7 @@ static void other(void)
 	irq_handler[IRQ_OTHER] = on_other;
 	ap_work = other_cpu;
 	low_init();
-	if (start_cpus(1) != 1)
+	if (start_cpus(2) != 2) /* with this one */
 		return;
 	delay_us(1000);
 	bench_turns("ipi.running", op_ipi_other, 200);
@@ -478,7 +478,7 @@ static void halted_others(u32 count)
 		return;
 	ap_work = halting_cpu;
 	low_init();
-	up = start_cpus(count);
+	up = start_cpus(count + 1) - 1;
 	print("others %u\n", up);
 }
 

@@ -75,12 +75,18 @@ def kvm(emu, build, tmp, cpus):
 def measure(build, series):
     """{who: {case: {operation: Counter}}}; KVM only with a series."""
     emu = machine.emulator(build)
-    found = {"ravelin": {case: ravelin(emu, build, cpus) for case, cpus in CASES}}
+    found = {"ravelin": {}}
+    for case, cpus in CASES:
+        print(f"ipi: Ravelin, {case}", file=sys.stderr, flush=True)
+        found["ravelin"][case] = ravelin(emu, build, cpus)
     if series:
         with tempfile.TemporaryDirectory() as tmp:
             tmp = pathlib.Path(tmp)
             peer.host_files(tmp, series, [build / "guests" / "bench.elf"], peer.GUEST)
-            found["kvm"] = {case: kvm(emu, build, tmp, cpus) for case, cpus in CASES}
+            found["kvm"] = {}
+            for case, cpus in CASES:
+                print(f"ipi: KVM, {case}", file=sys.stderr, flush=True)
+                found["kvm"][case] = kvm(emu, build, tmp, cpus)
     return found
 
 

@@ -94,6 +94,17 @@ def test_from_certificate_to_secret(owned, tmp_path, platform):
     assert not [data for data in secrets if data in ram]
 
 
+def test_row30_by_an_encrypted_host(owned, platform):
+    """P: what the processor reads and writes for all of this is the host's encrypted memory."""
+    m, owner = owned({"a": {}}, host={"memory-encryption": "yes"})
+    assert "encrypted with" in m.command("mem")
+    assert m.command("psp cert", 120) == platform.text
+    m.command("vm start a")
+    assert give(m, owner.packet("a", es.measured(m, "a"), TEXT)) == ""
+    assert printed(m) == TEXT
+    es.clean(m)
+
+
 def test_refused_and_then_the_right_one(owned, tmp_path, platform):
     """N: packets for another nonce, with other keys, damaged, no base64, too long. The VM waits on,
     and takes the right one."""
