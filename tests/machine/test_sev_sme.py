@@ -13,6 +13,8 @@ import pytest
 import es
 from harness import BUILD, guest, host_section, linux_files, vm_section
 
+pytestmark = pytest.mark.qemu("needs the secure processor of the patched QEMU")
+
 ON = {"memory-encryption": "yes"}
 ENCRYPTED = "memory: encrypted with the host's key, C-bit 51"
 PLAIN = vm_section("plain", kernel="hello.elf", memory="32M", cpus=1, autostart="no", cmdline="one",
