@@ -294,7 +294,8 @@ static __attribute__((noinline)) void prepare_unusual(struct vcpu *v, struct vmc
 	}
 	if ((h & HAZ_EVENT) != 0)
 		inject_event(v, svm_vcpu(v), b);
-	if ((h & HAZ_NMI) != 0)
+	/* Not h: the event may have ended a step, which NMIs and interrupts have waited for. */
+	if ((v->hazards & HAZ_NMI) != 0)
 		inject_nmi(v, svm_vcpu(v), b);
 	if ((h & (HAZ_TLB | HAZ_SVM_FLUSH)) != 0)
 		svm_asid_enter(v);
@@ -309,6 +310,7 @@ u32 svm_prepare(struct vcpu *v)
 		if ((h & HAZ_LEAVE) != 0)
 			return 1;
 		prepare_unusual(v, svm_vmcb(v), h);
+		h = v->hazards;
 	}
 	if (likely((h & HAZ_IRQ) != 0))
 		inject_irq(v, svm_vcpu(v), svm_vmcb(v));
