@@ -9,6 +9,7 @@ enum uart_reg { UART_DATA, UART_IER, UART_FCR, UART_LCR, UART_MCR, UART_LSR, UAR
 #define LCR_DLAB 0x80U
 #define LSR_DATA 0x01U
 #define LSR_THRE 0x20U
+#define LSR_TEMT 0x40U
 #define MCR_DTR_RTS_OUT2 0x0bU
 #define FCR_ENABLE_CLEAR 0x07U
 #define IER_RX 0x01U
@@ -33,6 +34,12 @@ static void reg_write(const struct uart *u, enum uart_reg r, u8 value)
 		outb((u16)(u->port + offset), value);
 }
 
+static void wait_for(const struct uart *u, u8 status)
+{
+	for (u32 i = 0; i < TX_WAIT_TURNS && (reg_read(u, UART_LSR) & status) == 0; i++)
+		cpu_relax();
+}
+
 static int setup(struct uart *u, u32 baud)
 {
 	u32 divisor = baud == 0 ? 0 : UART_CLOCK_BAUD / baud;
@@ -41,6 +48,8 @@ static int setup(struct uart *u, u32 baud)
 	reg_write(u, UART_SCR, 0x5a);
 	if (reg_read(u, UART_SCR) != 0x5a)
 		return -ENODEV;
+	/* It may be in use, by us or by firmware: what is being sent would be lost with the FIFO. */
+	wait_for(u, LSR_TEMT);
 	reg_write(u, UART_IER, 0);
 	if (divisor != 0) {
 		reg_write(u, UART_LCR, LCR_DLAB);
@@ -78,8 +87,7 @@ int uart_init_gas(struct uart *u, const struct acpi_gas *gas, u32 baud)
 
 void uart_put(struct uart *u, u8 ch)
 {
-	for (u32 i = 0; i < TX_WAIT_TURNS && (reg_read(u, UART_LSR) & LSR_THRE) == 0; i++)
-		cpu_relax();
+	wait_for(u, LSR_THRE);
 	reg_write(u, UART_DATA, ch);
 }
 
