@@ -389,30 +389,31 @@ class Machine(Emulator):
         self.line(f"vm start {vm}")
         self.line(f"vm console {vm}")
         self.expect(rf"^\[{vm}, serial port 1; .*\n", timeout)
+        told = ""
         if end:
             self.expect(end, timeout)
         else:
-            self.wait_off(vm, timeout)
-        out = self.text[start:self.mark]
+            told = self.wait_off(vm, timeout)
+        out = self.text[start:self.mark] + told
         self.shell()
         return out
 
     def wait_off(self, vm, timeout):
         """Wait until the attached VM has ended. Where this host is slow, it may have done so before
-        the console was attached, which is then told by the shell only."""
+        the console was attached, which is then told by the shell only: returned in the console's words."""
         limit = time.monotonic() + timeout * SLOW
         while True:
             left = limit - time.monotonic()
             try:
                 self.expect(rf"^\[{vm}: (is off|has crashed)\]", min(60, max(left, 1)) / SLOW)
-                return
+                return ""
             except Timeout:
                 if left <= 60:
                     raise
             self.shell()
             row = [row for row in self.command("vm list").splitlines() if row.startswith(f"{vm} ")]
             if not row or " running " not in row[0]:
-                return
+                return f"\n[{vm}: {'has crashed' if row and ' crashed ' in row[0] else 'is off'}]"
             self.console(vm)
 
     def poweroff(self, timeout=60):

@@ -225,7 +225,8 @@ def check_guest_pv(out, name, door, cpus, fail=0):
     assert int(re.search(r"(\d+) IPIs during flushes answered", out).group(1)) > 0
 
 
-@pytest.mark.parametrize("cpus,smp", [(1, 1), (2, 2), (4, 1), (4, 2), (64, 2)])
+@pytest.mark.parametrize("cpus,smp", [(1, 1), (2, 2), (4, 1), (4, 2), (64, 1),
+                                      pytest.param(64, 2, marks=pytest.mark.full)])
 @pytest.mark.parametrize("name", ["guest-pv", "guest-pv-static"])
 def test_guest_pv(machine, name, cpus, smp):
     _, out = run_pv(machine, cpus, smp, name, rounds(cpus), timeout=500)

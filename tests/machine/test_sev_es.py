@@ -104,7 +104,7 @@ def test_row07_debug_registers(guests):
 def test_row08_protected(guests):
     """P: registers and memory are not shown. N: those of a plain guest are."""
     m = guests({"a": (8,)}, extra_sections=PLAIN, files={"hello.elf": guest("hello")})
-    m.run_guest("a", end="es: hidden")
+    m.run_guest("a", end=r"^es: hidden.*\n")
     for command in ("vm regs a", "vm peek a 0x100000 256"):
         out = m.command(command)
         assert "protected" in out and "rip" not in out and " rax" not in out, out
