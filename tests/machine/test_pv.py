@@ -367,7 +367,9 @@ def test_multicast_exits(machine):
 # Each mask alone; one of each CPU, in two ways; all.
 @pytest.mark.parametrize("fail", [1 << n for n in range(8)] + [0b10011001, 0b01100110, 0xff])
 def test_masks_that_cannot_be_had(machine, fail):
-    _, out = run_pv(machine, 4, 2, cmdline=f"rounds=500 fail={fail}")
+    """On one CPU: with two, a fault that has nothing to do with masks gets in the way at times
+    (docs/CAVEATS.md); the encrypted ones have two."""
+    _, out = run_pv(machine, 4, 1, cmdline=f"rounds=500 fail={fail}")
     check_guest_pv(out, "guest-pv", "PVH", 4, fail)
 
 
