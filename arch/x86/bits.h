@@ -29,12 +29,6 @@ static inline bool next_bit(u64 set, u64 *n)
 	return !empty;
 }
 
-static inline u64 with_bit(u64 set, u64 n)
-{
-	__asm__("btsq %1, %0" : "+r"(set) : "r"(n) : "cc");
-	return set;
-}
-
 static inline u64 without_bit(u64 set, u64 n)
 {
 	__asm__("btrq %1, %0" : "+r"(set) : "r"(n) : "cc");

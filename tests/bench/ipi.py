@@ -12,7 +12,6 @@ one CPU both switches from vCPU to vCPU are part of a turn, and what the spinnin
 costs the hypervisor till its time is over.
 """
 
-import argparse
 import json
 import pathlib
 import sys
@@ -103,10 +102,7 @@ def table(found):
 
 
 def main(argv):
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--build", type=pathlib.Path, default=machine.TOP / "build")
-    parser.add_argument("--json", type=pathlib.Path)
+    parser = machine.argument_parser(__doc__)
     parser.add_argument("--series", default="6.12")
     parser.add_argument("--no-kvm", action="store_true")
     opt = parser.parse_args(argv)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The emulator with the benchmark's payload on Ravelin in it, its serial line and its monitor."""
 
+import argparse
 import os
 import pathlib
 import re
@@ -30,6 +31,15 @@ cpus = {vcpus}
 debug-exit = yes
 autostart = yes
 """
+
+
+def argument_parser(doc):
+    """What the programs here have in common: whose build is measured, and where the figures go."""
+    parser = argparse.ArgumentParser(description=doc,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", type=pathlib.Path, default=TOP / "build")
+    parser.add_argument("--json", type=pathlib.Path)
+    return parser
 
 
 class BenchError(Exception):

@@ -11,7 +11,6 @@ decode assists: KVM decodes in software there, which flatters us. reference.py s
 counts are from an independent measurement.
 """
 
-import argparse
 import json
 import pathlib
 import re
@@ -89,10 +88,7 @@ def expensive_table(ravelin, kvm, column):
 
 
 def main(argv):
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--build", type=pathlib.Path, default=machine.TOP / "build")
-    parser.add_argument("--json", type=pathlib.Path)
+    parser = machine.argument_parser(__doc__)
     parser.add_argument("--stock", action="store_true")
     parser.add_argument("--series", default="6.12")
     opt = parser.parse_args(argv)

@@ -14,7 +14,6 @@ as the reference's do. What makes the two agree, each found by changing one thin
   * the self IPI writes both halves of ICR with IF = 0, then sets IF.
 """
 
-import argparse
 import json
 import pathlib
 import sys
@@ -73,10 +72,7 @@ def verdict(case, found):
 
 
 def main(argv):
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--build", type=pathlib.Path, default=machine.TOP / "build")
-    parser.add_argument("--json", type=pathlib.Path)
+    parser = machine.argument_parser(__doc__)
     parser.add_argument("case", nargs="*")
     opt = parser.parse_args(argv)
     for case in opt.case:

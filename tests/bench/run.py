@@ -14,7 +14,6 @@ The emulator is the SEV machine's, which saves the next RIP and instruction byte
 --stock takes Debian's QEMU, which does not, and no gate.
 """
 
-import argparse
 import pathlib
 import re
 import sys
@@ -79,12 +78,9 @@ def table(found, accepted):
 
 
 def main(argv):
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--build", type=pathlib.Path, default=machine.TOP / "build")
+    parser = machine.argument_parser(__doc__)
     parser.add_argument("--qemu")
     parser.add_argument("--stock", action="store_true")
-    parser.add_argument("--json", type=pathlib.Path)
     parser.add_argument("--update", action="store_true")
     parser.add_argument("--no-gate", action="store_true")
     parser.add_argument("--columns", default="off,on")

@@ -15,7 +15,6 @@ emulator and is counted by it: instructions executed, idle time not among them.
           destruction of a VM of 4 MiB beside others, and of one with many vCPUs.
 """
 
-import argparse
 import contextlib
 import json
 import pathlib
@@ -375,10 +374,7 @@ def growth_table(found):
 
 
 def main(argv):
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--build", type=pathlib.Path, default=machine.TOP / "build")
-    parser.add_argument("--json", type=pathlib.Path)
+    parser = machine.argument_parser(__doc__)
     parser.add_argument("--series", default="6.12")
     parser.add_argument("part", nargs="*", choices=[[], *PARTS])
     opt = parser.parse_args(argv)
