@@ -224,7 +224,9 @@ void sched_remove(struct vcpu *v)
 		spin_unlock_irqrestore(&q->lock, flags);
 		if (!current)
 			break;
-		vcpu_hazard(v, HAZ_STOP);
+		/* Once: kicked in each turn, its CPU would do nothing else but answer. */
+		if ((__atomic_load_n(&v->hazards, __ATOMIC_RELAXED) & HAZ_STOP) == 0)
+			vcpu_hazard(v, HAZ_STOP);
 		cpu_relax();
 	}
 	vcpu_hazard_clear(v, HAZ_STOP);
