@@ -34,11 +34,6 @@ void lapic_write(u32 reg, u32 v)
 		mmio_write32(lapic.regs + reg, v);
 }
 
-bool lapic_is_x2apic(void)
-{
-	return lapic.x2apic;
-}
-
 u32 lapic_id(void)
 {
 	return lapic.x2apic ? lapic_read(LAPIC_ID) : lapic_read(LAPIC_ID) >> 24;

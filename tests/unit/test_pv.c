@@ -40,7 +40,7 @@ static bool protected;
 static u64 host_tsc, wall_ns;
 
 /* What reached whom. */
-static u32 delivered[VCPUS], woken[VCPUS], eois;
+static u32 delivered[VCPUS], woken[VCPUS], kicked[VCPUS], eois;
 static u8 last_vector;
 static u32 last_mode;
 static bool apic_off[VCPUS];
@@ -63,11 +63,16 @@ void *vm_ram_ptr(struct vm *m, gpa_t gpa, size_t *len, bool write)
 u64 host_wall_ns(void) { return wall_ns; }
 u64 vdev_now_ns(struct vdev_host *h) { return tsc_to_ns(host_tsc - vm.tsc_base); }
 void sched_wake(struct vcpu *v) { woken[v->id]++; }
-u64 sched_wake_set(const struct vm *m, u64 set, u64 answer)
+u64 sched_wake_set(const struct vm *m, u64 answer, u64 now, u64 running, u64 away)
 {
-	assert_int_not_equal(set, 0);
-	for (u32 i = 0; i < VCPUS; i++)
-		woken[i] += set >> i & 1;
+	assert_int_not_equal(running | away, 0);
+	for (u32 i = 0; i < VCPUS; i++) {
+		bool is_away = away >> i & 1;
+
+		woken[i] += is_away;
+		kicked[i] += running >> i & 1;
+		assert_true(!is_away || vcpus[i].pv.wait_start == now);
+	}
 	return answer;
 }
 bool sched_boost(struct vcpu *v)
@@ -146,6 +151,8 @@ static int setup(void **state)
 	memset(regs, 0, sizeof(regs));
 	memset(delivered, 0, sizeof(delivered));
 	memset(woken, 0, sizeof(woken));
+	memset(kicked, 0, sizeof(kicked));
+	memset(vm.platform.unusual, 0xff, sizeof(vm.platform.unusual));
 	memset(apic_off, 0, sizeof(apic_off));
 	set_khz(2596113);
 	set_vcpus(VCPUS);
@@ -661,27 +668,32 @@ static void ipi_sets(void **state)
 /* The short way, to LAPICs in their usual state: what is requested, and who is told of it. */
 static void ipi_short_way(void **state)
 {
-	for (u32 i = 0; i < VCPUS; i++) {
-		vcpus[i].lapic.open = i != 5;
+	memset(vm.platform.unusual + 16, 0, sizeof(vm.platform.unusual) - 16 * sizeof(u64));
+	for (u32 i = 0; i < VCPUS; i++)
 		vcpus[i].place = VCPU_AWAY;
-	}
 	vcpus[1].place = VCPU_WAITS;            /* sees it when it runs */
-	vcpus[2].place = VCPU_CURRENT;          /* runs: the scheduler knows whether to kick it */
+	vcpus[2].place = VCPU_CURRENT;          /* runs: must be kicked */
 	vcpus[4].lapic.irr[2] = BIT32(1);       /* requested before */
-	vcpus[6].lapic.tmr[2] = BIT32(1);       /* the last one was level-triggered */
-	apic_off[5] = true;
-	assert_int_equal(call(10, 0x7f, 0, 0, 0x41), 6);
-	assert_int_equal(who(), BIT(6));
+	vm.platform.unusual[0x42] = ~0UL;       /* another vector's */
+	vm.platform.unusual[0x41] = BIT(7);     /* not of this set */
+	assert_int_equal(call(10, 0x7f, 0, 0, 0x41), 7);
+	assert_int_equal(who(), 0);
 	for (u32 i = 0; i < 7; i++) {
 		const struct vcpu *v = &vcpus[i];
-		bool direct = i != 5 && i != 6;
 
-		assert_int_equal(v->lapic.irr[2], direct ? BIT32(1) : 0);
-		assert_int_equal(v->lapic.irr_words, direct && i != 4 ? BIT32(2) : 0);
-		assert_int_equal(v->hazards, direct && i != 4 ? HAZ_IRQ : 0);
-		assert_int_equal(woken[i], i == 0 || i == 2 || i == 3);
+		assert_int_equal(v->lapic.irr[2], BIT32(1));
+		assert_int_equal(v->lapic.irr_words, i != 4 ? BIT32(2) : 0);
+		assert_int_equal(v->hazards, i != 4 ? HAZ_IRQ : 0);
+		assert_int_equal(woken[i], i == 0 || i == 3 || i == 5 || i == 6);
+		assert_int_equal(kicked[i], i == 2);
 	}
 	assert_int_equal(vcpus[7].lapic.irr[2], 0);
+	/* One that is off, or whose last one was level-triggered: all go the long way. */
+	apic_off[5] = true;
+	vm.platform.unusual[0x61] = BIT(5) | BIT(6);
+	assert_int_equal(call(10, 0x7f, 0, 0, 0x61), 6);
+	assert_int_equal(who(), 0x5f);
+	assert_int_equal(vcpus[0].lapic.irr[3], 0);
 	/* Both halves, and the limit of the VM. */
 	for (u32 i = 0; i < VCPUS; i++)
 		memset(vcpus[i].lapic.irr, 0, sizeof(vcpus[i].lapic.irr));
