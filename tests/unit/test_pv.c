@@ -179,7 +179,7 @@ static struct vcpu *v0(void) { return &vcpus[0]; }
 
 static int wr(u32 msr, u64 value) { return pv_msr_write(v0(), msr, value); }
 
-/* --- CPUID -------------------------------------------------------------------------------------- */
+/* --- CPUID ------------------------------------------------------------------------------------ */
 
 static void cpuid_signature(void **state)
 {
@@ -204,8 +204,8 @@ static void cpuid_signature(void **state)
 
 static void cpuid_switches(void **state)
 {
-	static const u32 bits[] = { 1 << 0 | 1 << 3 | 1 << 24, 1 << 5, 1 << 6, 1 << 11, 1 << 9, 1 << 7,
-				    1 << 13 };
+	static const u32 bits[] = { 1 << 0 | 1 << 3 | 1 << 24, 1 << 5, 1 << 6, 1 << 11, 1 << 9,
+				    1 << 7, 1 << 13 };
 	struct cpuid_entry leaf[PV_HV_LEAVES];
 
 	for (u32 i = 0; i < ARRAY_SIZE(bits); i++) {
@@ -219,7 +219,7 @@ static void cpuid_switches(void **state)
 	assert_int_not_equal(leaf[0].ebx, 0x4b4d564b); /* "KVMK" */
 }
 
-/* --- registration ------------------------------------------------------------------------------- */
+/* --- registration ----------------------------------------------------------------------------- */
 
 static void registration_is_checked(void **state)
 {
@@ -231,7 +231,7 @@ static void registration_is_checked(void **state)
 		assert_int_equal(pv_msr_read(v0(), clocks[i], &value), 0);
 		assert_int_equal(value, 0x2001);
 		assert_int_equal(wr(clocks[i], 0x2002 | 1), -EINVAL);         /* misaligned */
-		assert_int_equal(wr(clocks[i], 0x2fe4 | 1), -EINVAL);         /* 4 bytes in the next page */
+		assert_int_equal(wr(clocks[i], 0x2fe4 | 1), -EINVAL); /* 4 bytes in the next page */
 		assert_int_equal(wr(clocks[i], 0x2fe0 | 1), 0);               /* its last place */
 		assert_int_equal(wr(clocks[i], RAM_SIZE | 1), -EINVAL);
 		assert_int_equal(wr(clocks[i], (RAM_SIZE - 28) | 1), -EINVAL); /* RAM ends within */
@@ -239,7 +239,7 @@ static void registration_is_checked(void **state)
 		assert_int_equal(wr(clocks[i], 0xffffffffffffffe1UL), -EINVAL); /* wraps around */
 		assert_int_equal(wr(clocks[i], BIT(32) | 0x2001), -EINVAL);   /* 64 bits count */
 		assert_int_equal(pv_msr_read(v0(), clocks[i], &value), 0);
-		assert_int_equal(value, 0x2fe1);                              /* the last good one */
+		assert_int_equal(value, 0x2fe1);                      /* the last good one */
 		assert_int_equal(wr(clocks[i], 0), 0);
 	}
 	for (u64 bit = 1; bit < 6; bit++)
@@ -330,7 +330,7 @@ static void reset_forgets(void **state)
 		assert_int_equal(ram[i], 0x77);
 }
 
-/* --- clocks -------------------------------------------------------------------------------------- */
+/* --- clocks ----------------------------------------------------------------------------------- */
 
 /* The formula of the interface, as a guest computes it. */
 static u64 guest_ns(const struct pv_time_info *r, u64 tsc)
@@ -352,7 +352,8 @@ static u64 read_clock(u32 i)
 static void register_all(void)
 {
 	for (u32 i = 0; i < VCPUS; i++)
-		assert_int_equal(pv_msr_write(&vcpus[i], MSR_KVM_SYSTEM_TIME, (0x8000 + 32 * i) | 1), 0);
+		assert_int_equal(pv_msr_write(&vcpus[i], MSR_KVM_SYSTEM_TIME,
+					      (0x8000 + 32 * i) | 1), 0);
 }
 
 static u64 rnd_state = 88172645463325252UL;
@@ -458,13 +459,14 @@ static void wall_clock(void **state)
 	assert_int_equal(w->version & 1, 0);
 	assert_in_range(w->sec, 1800000000UL - 5, 1800000000UL - 4);
 	assert_in_range(w->nsec, 0, 999999999);
-	assert_in_range(w->sec * 1000000000UL + w->nsec + vdev_now_ns(NULL), wall_ns - 10, wall_ns + 10);
+	assert_in_range(w->sec * 1000000000UL + w->nsec + vdev_now_ns(NULL), wall_ns - 10,
+			wall_ns + 10);
 	assert_int_equal(pv_msr_read(v0(), MSR_KVM_WALL_CLOCK_OLD, &value), 0);
 	assert_int_equal(value, 0x2000);
 	assert_int_equal(wr(MSR_KVM_WALL_CLOCK, 0), 0);
 }
 
-/* --- steal time and TLB flush -------------------------------------------------------------------- */
+/* --- steal time and TLB flush ----------------------------------------------------------------- */
 
 static struct pv_steal_time *steal(void) { return (void *)(ram + 0x2000); }
 
@@ -507,7 +509,7 @@ static void tlb_flush_by_flag(void **state)
 	assert_int_equal(v0()->hazards, 0); /* once */
 }
 
-/* --- end of interrupt ---------------------------------------------------------------------------- */
+/* --- end of interrupt ------------------------------------------------------------------------- */
 
 #define EOI_WORD (*(u32 *)(ram + 0x2080))
 
@@ -579,7 +581,7 @@ static void eoi_registered_again(void **state)
 	assert_false(v0()->pv.eoi_armed);
 }
 
-/* --- hypercalls ---------------------------------------------------------------------------------- */
+/* --- hypercalls ------------------------------------------------------------------------------- */
 
 static s64 call4(u64 number, u64 a0, u64 a1, u64 a2, u64 a3, u32 want)
 {
@@ -739,7 +741,8 @@ static void ipi_from_32bit_code(void **state)
 {
 	regs[VREG_EFER] = 0;
 	cs.attr = 0x9b | VSEG_ATTR_DB;
-	assert_int_equal(call(10, 0xffffffff00000001UL, 0xabcd000000000003UL, BIT(40) | 1, 0x41), 3);
+	assert_int_equal(call(10, 0xffffffff00000001UL, 0xabcd000000000003UL, BIT(40) | 1, 0x41),
+			 3);
 	assert_int_equal(who(), 1UL << 1 | 3UL << 33);
 	/* compatibility mode is not 64-bit mode; a protected guest always is */
 	regs[VREG_EFER] = EFER_LME | EFER_LMA;
@@ -769,7 +772,7 @@ static void kick_and_yield(void **state)
 	assert_int_equal(call4(5, 0, 5, 0, 0, VRESULT_ADVANCE | VRESULT_LEAVE), 0);
 }
 
-/* --- anything ------------------------------------------------------------------------------------ */
+/* --- anything --------------------------------------------------------------------------------- */
 
 static u64 wild(void)
 {

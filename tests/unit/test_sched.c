@@ -146,7 +146,8 @@ static void homes(void **state)
 {
 	for (u32 i = 0; i < VCPUS; i++) {
 		assert_ptr_equal(vm.home[i], &queues[i % 2]);
-		assert_int_equal(vm.elsewhere[i], i % 2 == 0 ? 0xaaaaaaaaaaaaaaaaUL : 0x5555555555555555UL);
+		assert_int_equal(vm.elsewhere[i],
+				 i % 2 == 0 ? 0xaaaaaaaaaaaaaaaaUL : 0x5555555555555555UL);
 	}
 	assert_int_equal(queues[0].homes[vm.id], 0x5555555555555555UL);
 	assert_int_equal(queues[1].homes[other_vm.id], 2);
@@ -225,8 +226,8 @@ static void sets(void **state)
 	assert_int_equal(woken[vm.id], 0);
 }
 
-/* One CPU each: who is away is told by its idle CPU, who runs by the CPU it runs on, and the caller's
- * own current one not at all. */
+/* One CPU each: an idle one is told of who is away, one that runs a vCPU of it, and the caller's
+ * own not of its current one. */
 static void one_cpu_each(void **state)
 {
 	for (u32 i = 0; i < 2; i++) {
@@ -238,9 +239,11 @@ static void one_cpu_each(void **state)
 		assert_int_equal(sched_wake_set(&vm, 5, rdtsc(), 0xff01, 0xff0202), 5);
 		assert_int_equal(woken[vm.id], 0xff0202);
 		for (u32 cpu = 0; cpu < 64; cpu++) {
+			bool looks;
+
 			assert_int_equal(kicks[cpu], cpu == 1 || (cpu >= 8 && cpu < 24));
-			assert_int_equal(queues[cpu].woken_vms,
-					 cpu == 1 || cpu == 9 || (cpu >= 16 && cpu < 24) ? BIT(vm.id) : 0);
+			looks = cpu == 1 || cpu == 9 || (cpu >= 16 && cpu < 24);
+			assert_int_equal(queues[cpu].woken_vms, looks ? BIT(vm.id) : 0);
 		}
 		assert_int_equal(slices, 0);
 		assert_int_equal(sched_wake_set(&vm, 6, rdtsc(), BIT(63), 1), 6);
@@ -324,7 +327,7 @@ static void kicked(void **state)
 	assert_int_equal(armed, q->slice_end);
 }
 
-/* Its bit was set behind the last look for the next vCPU, while a slice still ran: no kick comes. */
+/* Its bit was set behind the last look for the next vCPU, while a slice still ran: no kick. */
 static void last_look_before_halt(void **state)
 {
 	halts = 0;
@@ -410,7 +413,7 @@ static void boost(void **state)
 	assert_null(take_next(q));
 }
 
-/* --- threads ------------------------------------------------------------------------------------- */
+/* --- threads ---------------------------------------------------------------------------------- */
 
 #define CPUS 2
 #define WAKERS 3
