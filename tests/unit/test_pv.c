@@ -254,6 +254,13 @@ static void registration_is_checked(void **state)
 	assert_int_equal(wr(MSR_KVM_WALL_CLOCK, 0x2ff8), -EINVAL);
 	assert_int_equal(wr(MSR_KVM_WALL_CLOCK, 0x2ff4), 0);
 	assert_int_equal(wr(MSR_KVM_WALL_CLOCK_OLD, ~0UL), -EINVAL);
+	assert_int_equal(wr(MSR_KVM_WALL_CLOCK, 0x2ff1), -EINVAL);
+	assert_int_equal(wr(MSR_KVM_WALL_CLOCK, BIT(32) | 0x2000), -EINVAL);
+	assert_int_equal(wr(MSR_KVM_WALL_CLOCK, RAM_SIZE - 8), -EINVAL); /* RAM ends within */
+	assert_int_equal(wr(MSR_KVM_STEAL_TIME, BIT(32) | 0x2001), -EINVAL);
+	assert_int_equal(wr(MSR_KVM_PV_EOI, BIT(32) | 0x2001), -EINVAL);
+	assert_int_equal(wr(MSR_KVM_PV_EOI, ~0UL), -EINVAL);
+	assert_int_equal(wr(MSR_KVM_PV_EOI, 0xfffffffffffffffdUL), -EINVAL); /* wraps around */
 }
 
 /* A page that the guest keeps to itself (or that is no RAM) cannot be registered. */
@@ -736,6 +743,30 @@ static void ipi_bad_icr(void **state)
 		assert_int_equal(call(10, 1, 0, 0, 0x41 | mode << 8), mode == 4 ? 1 : -22);
 }
 
+/* What KVM does not look at decides nothing here: other bits of the ICR, arguments of other calls. */
+static void garbage_in_arguments(void **state)
+{
+	u64 rest = ~(0xffUL | 0x700 | 0x800 | 0xc0000);
+
+	assert_int_equal(call(10, 4, 0, 0, 0x41 | rest), 1);
+	assert_int_equal(who(), 4);
+	assert_int_equal(last_vector, 0x41);
+	assert_int_equal(call(1, ~0UL, ~0UL, ~0UL, ~0UL), 0);
+	assert_int_equal(call(9, ~0UL, ~0UL, ~0UL, ~0UL), -95);
+	assert_int_equal(call(5, ~0UL, 3, ~0UL, ~0UL), 0);
+	assert_int_equal(woken[3], 1);
+	boosted = NULL; /* who is kicked may go first */
+	assert_int_equal(call(5, 0, BIT(32) | 4, 0, 0), 0); /* 64 bits count: nobody */
+	assert_int_equal(call(11, BIT(32) | 4, 0, 0, 0), 0);
+	assert_int_equal(woken[4], 0);
+	assert_null(boosted);
+	assert_int_equal(call(11, 6, ~0UL, ~0UL, ~0UL), 0);
+	assert_ptr_equal(boosted, &vcpus[6]);
+	/* No memory is named by any of them. */
+	for (u32 i = 0; i < RAM_SIZE; i++)
+		assert_true(ram[i] == 0xee);
+}
+
 /* From 32-bit code the sets have 32 bits each, and upper halves do not exist. */
 static void ipi_from_32bit_code(void **state)
 {
@@ -791,6 +822,7 @@ static u64 wild(void)
 /* Sanitizers watch the memory; RAM stays within its array, results within KVM's. */
 static void fuzz(void **state)
 {
+	memset(vm.platform.unusual + 64, 0, 128 * sizeof(u64)); /* the short way, too */
 	for (u32 i = 0; i < 1000000; i++) {
 		struct vcpu *v = &vcpus[rnd() % VCPUS];
 		u64 value;
@@ -856,6 +888,7 @@ int main(void)
 		cmocka_unit_test_setup(ipi_short_way, setup),
 		cmocka_unit_test_setup(ipi_small_vm, setup),
 		cmocka_unit_test_setup(ipi_bad_icr, setup),
+		cmocka_unit_test_setup(garbage_in_arguments, setup),
 		cmocka_unit_test_setup(ipi_from_32bit_code, setup),
 		cmocka_unit_test_setup(kick_and_yield, setup),
 		cmocka_unit_test_setup(fuzz, setup),
