@@ -165,12 +165,14 @@ static __attribute__((noinline)) u64 tell_here_too(const struct vm *vm, u64 answ
  */
 u64 sched_wake_set(const struct vm *vm, u64 answer, u64 now, u64 running, u64 away)
 {
-	u64 here = own->homes[vm->id], mine = away & here;
+	u64 here = own->homes[vm->id], mine;
 
 	if (running != 0)
 		running &= ~here; /* who is current here will look */
 	if (away != 0)
 		__atomic_or_fetch(&woken[vm->id], away, __ATOMIC_SEQ_CST);
+	__asm__("" : "+r"(here)); /* not before, which takes a comparison more */
+	mine = away & here;
 	return mine != 0 ? tell_here_too(vm, answer, now, running, away ^ mine) :
 			   tell_others(vm, answer, running, away);
 }

@@ -85,7 +85,8 @@ void timer_init(void);
 struct lapic_state {
 	bool x2apic;
 	volatile u8 *regs; /* xAPIC only */
-	volatile u8 *timer_init; /* the register, NULL: the timer is set by an MSR */
+	volatile u8 *timer_init; /* the register, if it is not an MSR */
+	u32 timer_msr;     /* that MSR, or 0 */
 	u64 slice_tsc;     /* SCHED_SLICE_US */
 	u32 slice_count;   /* the same in ticks of the APIC timer */
 };
@@ -125,12 +126,12 @@ static inline u64 timer_slice(u64 now)
 	if (end >= percpu.timer_deadline)
 		return end;
 	percpu.timer_deadline = end;
-	if (lapic.timer_init != NULL)
+	if (lapic.timer_msr == 0)
 		mmio_write32(lapic.timer_init, lapic.slice_count);
-	else if (cpu_features.tsc_deadline)
+	else if (lapic.timer_msr == MSR_TSC_DEADLINE)
 		wrmsr(MSR_TSC_DEADLINE, end);
 	else
-		wrmsr(MSR_X2APIC_BASE + (LAPIC_TIMER_INIT >> 4), lapic.slice_count);
+		wrmsr(lapic.timer_msr, lapic.slice_count);
 	return end;
 }
 #endif
