@@ -24,7 +24,7 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "tests" / "images"))
 import media  # noqa: E402
 
-ONE_HERE = 7
+ONE_HERE = 10
 
 # State of the targets, vCPUs, CPUs of the machine. "halted" on one CPU: the first one that wants to
 # run beside the sender also begins the sender's time slice; on several: the other CPUs are idle and
