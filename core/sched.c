@@ -110,7 +110,7 @@ static void unlink_queued(struct run_queue *q, struct vcpu *v)
 	q->waiting--;
 }
 
-/* regs: of `lapic`; here twice in its only caller, for each way to send. */
+/* regs: of `lapic`. Inline, and there once for each way to send: the loops ask for nothing but the CPU. */
 static inline __attribute__((always_inline)) void tell_by(volatile u8 *regs, const struct vm *vm,
 							  u64 running, u64 away)
 {
