@@ -203,6 +203,7 @@ check: deps
 .PHONY: check-all
 check-all: all check-repro check-unit check-tools check-bench check-machine check-sev-machine
 
+JOBS ?= $(shell nproc)
 TEST ?= *
 UNIT_SRCS := $(sort $(wildcard tests/unit/test_$(TEST).c))
 UNIT_BINS := $(UNIT_SRCS:tests/unit/%.c=$(O)/unit/%)
@@ -210,7 +211,9 @@ UNIT_CFLAGS := -std=gnu17 -O1 -g -Wall -Wextra -Wno-unused-parameter -Werror -I.
 	-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer \
 	-fno-strict-aliasing
 
-check-unit: $(UNIT_BINS)
+# `make check` goes from one part to the next: here it may use all CPUs.
+check-unit:
+	@$(MAKE) --no-print-directory -j$(JOBS) $(UNIT_BINS)
 	@fail=0; for t in $(UNIT_BINS); do \
 		if timeout 120 $$t > $$t.log 2>&1; then \
 			echo "  PASS  $$(basename $$t) ($$(grep -c '       OK ' $$t.log) tests)"; \
@@ -231,7 +234,7 @@ $(O)/unit/%: tests/unit/%.c Makefile
 
 # Tests in emulators run side by side, one a CPU of this host; then each has more time.
 PYTEST ?=
-PYTEST_JOBS ?= $(shell nproc)
+PYTEST_JOBS ?= $(JOBS)
 MACHINE_ENV = RAVELIN_BUILD=$(abspath $(O)) RAVELIN_SLOW=$${RAVELIN_SLOW:-2}
 check-machine: all guests guest-pv es-hooks
 	@$(MACHINE_ENV) $(PYTHON) -m pytest -q -n $(PYTEST_JOBS) tests/machine $(PYTEST)
