@@ -302,15 +302,6 @@ static void test_virt_insns(void)
 	UD_CHECK("vmgexit or vmmcall's prefix form", ".byte 0x0F,0x01,0xDD");
 }
 
-/* Each vendor's CPUs have their own hypercall instruction; the other one is #UD. */
-static bool has_vmcall(void)
-{
-	u32 r[4];
-
-	cpuid(0, 0, r);
-	return r[1] == 0x756E6547; /* "Genu" */
-}
-
 static void test_hypercall(void)
 {
 	u64 a = 0x7FFF0000;

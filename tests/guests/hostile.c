@@ -158,6 +158,8 @@ static void cpuids(void)
 
 static void insns(void)
 {
+	bool intel = has_vmcall();
+
 	RUN("0x0F,0x01,0xD8");			/* vmrun */
 	RUN("0x0F,0x01,0xD9");			/* vmmcall */
 	RUN("0x0F,0x01,0xDA");			/* vmload */
@@ -198,8 +200,12 @@ static void insns(void)
 	for (u32 i = 0; i < rounds * 100; i++) {
 		u64 a = next() & (i & 1 ? 0xF : ~0ul);
 
-		TRY("vmmcall", : "+a"(a) : "b"(next()), "c"(next()), "d"(next()), "S"(next())
-		    : CLOBBERS);
+		if (intel)
+			TRY("vmcall", : "+a"(a) : "b"(next()), "c"(next()), "d"(next()), "S"(next())
+			    : CLOBBERS);
+		else
+			TRY("vmmcall", : "+a"(a) : "b"(next()), "c"(next()), "d"(next()), "S"(next())
+			    : CLOBBERS);
 	}
 }
 

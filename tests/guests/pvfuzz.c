@@ -14,6 +14,7 @@ int main(void);
 static u64 seeds[CPUS];
 static u8 buffer[65536] __attribute__((aligned(4096)));
 static volatile u32 stop;
+static bool intel;
 static volatile u64 others[CPUS]; /* calls of each CPU but the first */
 
 /* xorshift64*, Vigna 2016. */
@@ -70,7 +71,10 @@ static void one_call(u32 cpu)
 		s &= ~0x400ul; /* few NMIs: each one costs a trap */
 	if (a == 10 && (s & 0xf0) == 0x10)
 		s |= 0x20; /* legal for the APIC, but our handlers would take them for exceptions */
-	__asm__ volatile("vmmcall" : "+a"(a) : "b"(b), "c"(c), "d"(d), "S"(s) : "memory");
+	if (intel)
+		__asm__ volatile("vmcall" : "+a"(a) : "b"(b), "c"(c), "d"(d), "S"(s) : "memory");
+	else
+		__asm__ volatile("vmmcall" : "+a"(a) : "b"(b), "c"(c), "d"(d), "S"(s) : "memory");
 }
 
 static void one_msr(u32 cpu)
@@ -111,6 +115,7 @@ int main(void)
 	u64 calls, seed, done = 0;
 
 	rt_init();
+	intel = has_vmcall();
 	calls = option_number("calls", 100000);
 	seed = option_number("seed", 1);
 	for (u32 i = 0; i < CPUS; i++)

@@ -138,6 +138,7 @@ class Console:
             if bad:
                 wrong = bad.search(self.text, self.mark, found.start() if found else len(self.text))
                 if wrong:
+                    self.rest()
                     raise AssertionError(f"{self.name}: {wrong.group(0)!r} came before "
                                          f"{pattern!r}; log: {self.log_path}\n{self.tail()}")
             if found:
@@ -154,6 +155,12 @@ class Console:
                     return found
                 raise Ended(f"{self.name}: ended (status {self.proc.poll()}) before {pattern!r}; "
                             f"log: {self.log_path}\n{self.tail()}")
+
+    def rest(self, seconds=10):
+        """Read on for a while: a kernel's report comes after the word that told of it."""
+        end = time.monotonic() + seconds * SLOW
+        while time.monotonic() < end and self.pump(1):
+            pass
 
     def absent(self, pattern, seconds):
         """Fail if the expression comes within that time; the mark stays."""
