@@ -580,7 +580,7 @@ static void timer_program(struct vlapic *l, u64 now)
 void vlapic_tsc_changed(struct vlapic *l)
 {
 	spin_lock(&l->timer_lock);
-	if (l->deadline_tsc)
+	if (l->deadline_tsc || l->armed_tsc)
 		timer_program(l, vdev_now_ns(l->host));
 	spin_unlock(&l->timer_lock);
 }
@@ -682,13 +682,14 @@ RARE static void move_deadline(struct vlapic *l, u64 tsc)
 }
 
 /*
- * A deadline that is only put off, as kernels do again and again, leaves the host's
- * timer where it is: that comes too early, once for however many, and looks again.
+ * A deadline that is only put off, or off (0) until the next one, as kernels do again and
+ * again, leaves the host's timer where it is: that comes too early, once for however many,
+ * and looks again. One less on both sides, so that 0 is later than all.
  */
 static void write_deadline(struct vlapic *l, u64 tsc)
 {
 	spin_lock(&l->timer_lock);
-	if (unlikely(!l->armed_tsc || tsc < l->armed_tsc)) {
+	if (unlikely(tsc - 1 < l->armed_tsc - 1)) {
 		move_deadline(l, tsc);
 		return;
 	}
