@@ -7,9 +7,9 @@ Usage: ipi.py [--build DIR] [--json FILE] [--series 6.12] [--no-kvm]
 A vCPU sends (ICR's two halves by MMIO) and waits until the other's handler has run and written
 EOI. The target spins or halts, on a CPU of its own or on the sender's. An emulator that counts
 instructions runs its CPUs in turns, so the guest's clock says nothing here: the instructions
-executed outside the guest are counted one by one, mitigations off, the cheapest of 8 turns. On
-one CPU both switches from vCPU to vCPU are part of a turn, and what the spinning of the sender
-costs the hypervisor till its time is over.
+executed outside the guest are counted one by one, mitigations off, and of 64 turns the median
+counts. On one CPU both switches from vCPU to vCPU are part of a turn, and what the spinning of
+the sender costs the hypervisor till its time is over.
 """
 
 import json
@@ -43,17 +43,16 @@ def short_turns(m):
 
 
 def options(build, tmp):
-    """Logged are the hypervisor's or the host kernel's instructions and the guest's marks, not how
-    the guest's CPUs spin."""
-    marks = single.addresses(build / "guests" / "bench.elf64", "mark_operation", "mark_turn")
-    ranges = [f"{mark:#x}+1" for mark in marks] + ["0xffff800000000000..0xffffffffffffffff"]
-    return ["-gdb", f"unix:{tmp / 'gdb'},server=on,wait=off", "-dfilter", ",".join(ranges),
-            *machine.COUNTING]
+    return ["-gdb", f"unix:{tmp / 'gdb'},server=on,wait=off",
+            *single.filtered(build / "guests" / "bench.elf64"), *machine.COUNTING]
 
 
 def counted(m, build):
-    return single.expensive(m, m.tmp / "log", build / "guests" / "bench.elf64",
-                            lambda: short_turns(m))
+    """{operation: Counter} of the median turn."""
+    names = single.collect(m, m.tmp / "log", lambda: short_turns(m))
+    found = single.by_operation(names, single.Log(m.tmp / "log"),
+                                build / "guests" / "bench.elf64")
+    return {name: turns[len(turns) // 2] for name, turns in found.items()}
 
 
 def ravelin(emu, build, cpus):

@@ -2,15 +2,15 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Where the instructions of operations go.
 
-Usage: profile.py [--build DIR] [--mitigations] OPERATION...
+Usage: profile.py [--build DIR] [--json FILE] [--mitigations] OPERATION...
 
 Runs the benchmark's payload on Ravelin in the SEV machine's emulator, lets it log single
 instructions, and prints for each operation how many fall on each function of the hypervisor.
 """
 
-import argparse
 import bisect
 import collections
+import json
 import pathlib
 import subprocess
 import sys
@@ -34,10 +34,16 @@ class Functions:
         self.log = log
         self.starts, self.names = symbols(elf)
 
+    def name(self, pc):
+        at = bisect.bisect_right(self.starts, pc) - 1
+        return self.names[at] if at >= 0 else hex(pc)
+
     def __iter__(self):
+        names = {}
         for pc, guest, _ in self.log:
-            at = bisect.bisect_right(self.starts, pc) - 1
-            yield pc, guest, self.names[at] if at >= 0 else hex(pc)
+            if pc not in names:
+                names[pc] = self.name(pc)
+            yield pc, guest, names[pc]
 
 
 def profiles(build, mitigations):
@@ -46,11 +52,11 @@ def profiles(build, mitigations):
     with tempfile.TemporaryDirectory() as tmp:
         tmp = pathlib.Path(tmp)
         emu = machine.emulator(build)
-        with machine.on_ravelin(emu, tmp, build, mitigations, cmdline="trace") as m:
+        with machine.on_ravelin(emu, tmp, build, mitigations, cmdline="trace",
+                                extra=single.filtered(elf)) as m:
             names = single.collect(m, tmp / "log")
         log = Functions(single.Log(tmp / "log"), build / "ravelin.debug")
-        found = single.turns(log, *single.addresses(elf, "mark_operation", "mark_turn"))
-    return {name: min(t, key=lambda c: c["instructions"]) for name, t in zip(names, found)}
+        return {name: t[0] for name, t in single.by_operation(names, log, elf).items()}
 
 
 def show(name, counts):
@@ -61,9 +67,7 @@ def show(name, counts):
 
 
 def main(argv):
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--build", type=pathlib.Path, default=machine.TOP / "build")
+    parser = machine.argument_parser(__doc__)
     parser.add_argument("--mitigations", action="store_true")
     parser.add_argument("operation", nargs="+")
     opt = parser.parse_args(argv)
@@ -72,6 +76,8 @@ def main(argv):
         if name not in found:
             raise SystemExit(f"no operation {name}; there are: {' '.join(found)}")
         show(name, found[name])
+    if opt.json:
+        opt.json.write_text(json.dumps({n: found[n] for n in opt.operation}, indent=1) + "\n")
     return 0
 
 
