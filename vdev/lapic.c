@@ -675,9 +675,12 @@ RARE static void move_deadline(struct vlapic *l, u64 tsc)
 		tsc = 0;
 	}
 	l->deadline_tsc = tsc;
-	timer_program(l, vdev_now_ns(l->host));
+	if (tsc != 0 || l->due_ns != 0)
+		timer_program(l, vdev_now_ns(l->host));
 	spin_unlock(&l->timer_lock);
-	if (now_due)
+	if (now_due && (lvt & 0xF0) != 0)
+		send_to_self(l, lvt & 0xFF);
+	else if (now_due)
 		deliver_fixed(l, (u8)lvt, false);
 }
 
@@ -846,8 +849,7 @@ void vlapic_mmio_write(struct vlapic *l, u32 offset, u32 size, u32 value)
 static u32 x2apic_reserved(u32 reg)
 {
 	switch (reg) {
-	case REG_TPR:
-	case REG_SELF_IPI: return ~0xFFU;
+	case REG_TPR: return ~0xFFU;
 	case REG_SVR: return ~SVR_WRITABLE;
 	case REG_ESR: return ~0U;
 	case REG_DIVIDE: return ~0xBU;
@@ -864,10 +866,6 @@ RARE static int x2apic_write_rest(struct vlapic *l, u32 reg, u64 value)
 		return -EINVAL;
 	if (reg == REG_LVT + LVT_TIMER && TIMER_MODE((u32)value) > TIMER_DEADLINE)
 		return -EINVAL;
-	if (reg == REG_SELF_IPI) {
-		self_ipi(l, (u8)value);
-		return 0;
-	}
 	return write_register(l, reg, (u32)value) ? 0 : -EINVAL;
 }
 
@@ -875,18 +873,20 @@ static int x2apic_write(struct vlapic *l, u32 reg, u64 value)
 {
 	if (unlikely(l->mode != VLAPIC_X2APIC))
 		return -EINVAL;
-	if (likely(reg == REG_EOI)) {
-		if (unlikely(value))
-			return -EINVAL;
-		vlapic_eoi(l);
-		return 0;
-	}
 	if (likely(reg == REG_ICR)) {
 		if (unlikely((u32)value & ICR_RESERVED))
 			return -EINVAL;
 		l->icr_low = (u32)value & ICR_WRITABLE;
 		l->icr_high = (u32)(value >> 32);
 		icr_send(l, l->icr_low, l->icr_high);
+		return 0;
+	}
+	if (likely(reg == REG_SELF_IPI && value <= 0xFF)) {
+		self_ipi(l, (u8)value);
+		return 0;
+	}
+	if (likely(reg == REG_EOI && value == 0)) {
+		vlapic_eoi(l);
 		return 0;
 	}
 	return x2apic_write_rest(l, reg, value);
