@@ -805,7 +805,7 @@ u32 vlapic_mmio_read(struct vlapic *l, u32 offset, u32 size)
 	return value;
 }
 
-/* All but EOI, ICR and TPR. */
+/* All but EOI, TPR and both halves of ICR. */
 RARE static void mmio_write_rest(struct vlapic *l, u32 reg, u32 value)
 {
 	if (write_register(l, reg, value))
@@ -813,7 +813,6 @@ RARE static void mmio_write_rest(struct vlapic *l, u32 reg, u32 value)
 	switch (reg) {
 	case REG_LDR: poke(l->ldr, value & 0xFF000000); break;
 	case REG_DFR: poke(l->dfr, value | 0x0FFFFFFF); break;
-	case REG_ICR2: l->icr_high = value & 0xFF000000; break;
 	case REG_ID:
 	case REG_VERSION:
 	case REG_APR:
@@ -836,6 +835,8 @@ void vlapic_mmio_write(struct vlapic *l, u32 offset, u32 size, u32 value)
 	} else if (likely(offset == REG_ICR << 4)) {
 		l->icr_low = value & ICR_WRITABLE;
 		icr_send(l, l->icr_low, l->icr_high >> 24);
+	} else if (likely(offset == REG_ICR2 << 4)) {
+		l->icr_high = value & 0xFF000000;
 	} else if (offset == REG_TPR << 4) {
 		write_tpr(l, (u8)value);
 	} else if ((offset & 0xF) == 0 && offset < PAGE_SIZE) {
