@@ -19,8 +19,10 @@ SLOW = float(os.environ.get("RAVELIN_SLOW", "1"))
 CPU = "EPYC,+svm,+npt,x2apic=off"
 COUNTING = ["-icount", "shift=0,sleep=off"]
 
+# No log: a line of it may come in the middle of one of the guest's.
 CONF = """[host]
 console = com1,115200
+log = warn
 attach = bench
 mitigations = {mitigations}
 [vm bench]
