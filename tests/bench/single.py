@@ -115,7 +115,7 @@ def turns(log, mark_operation, mark_turn):
 
 
 def collect(machine, path, prepare=None):
-    """Logs a machine's payload from "bench ready" to "bench traced"; the operations' names in order.
+    """Logs a payload from "bench ready" to "bench traced"; its operations' names in order.
 
     prepare is called before, with the payload waiting.
     """
