@@ -84,7 +84,7 @@ static void __noreturn machine_main(void)
 		panic("start: %u pages break the rules of the address space", bad);
 	log_info("machine: %s, %u CPUs, %lu MiB, %lu MiB free, %s", cpu_features.brand, cpu_count,
 		 pmm_total_count() >> 8, pmm_free_count() >> 8,
-		 lapic_is_x2apic() ? "x2APIC" : "xAPIC");
+		 lapic.x2apic ? "x2APIC" : "xAPIC");
 	selftest(boot_info->cmdline);
 	core_start(boot_info);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "core/hypercall.h"
 #include "arch/x86/bits.h"
+#include "arch/x86/tsc.h"
 #include "core/sched.h"
 #include "core/vm.h"
 
@@ -10,8 +11,9 @@
 #define ICR_SHORTHAND (BIT(18) | BIT(19))
 #define ICR_MODE(icr) ((u32)(icr) >> 8 & 7)
 
-/* By the long way: NMIs, and vectors that raise an error. Returns how many took it. */
-static u64 send_slowly(const struct vm *vm, u64 set, u64 icr)
+/* By the long way: NMIs, vectors that raise an error, LAPICs in an unusual state. Returns how many
+ * took it. */
+static __attribute__((noinline)) u64 send_slowly(const struct vm *vm, u64 set, u64 icr)
 {
 	u64 sent = 0;
 
@@ -23,44 +25,47 @@ static u64 send_slowly(const struct vm *vm, u64 set, u64 icr)
 	return sent;
 }
 
-/* A LAPIC was found in an unusual state: that one, which is counted already, and all behind it go the
- * long way. */
-static __attribute__((noinline)) u64 send_rest(const struct vm *vm, u64 told, u64 rest, u32 vector,
-					       u64 sent)
+/* Where v is: one look and one comparison, whose three ends the compiler would find by two. */
+static inline enum vcpu_place place_of(const struct vcpu *v)
 {
-	if (told != 0)
-		(void)sched_wake_set(vm, told, 0);
-	return sent - 1 + send_slowly(vm, rest, vector);
+	__asm__ goto("cmpb %1, %0; jb %l2; ja %l3"
+		     : : "m"(v->place), "i"(VCPU_WAITS) : "cc" : away, current);
+	return VCPU_WAITS;
+away:
+	return VCPU_AWAY;
+current:
+	return VCPU_CURRENT;
 }
 
 /*
  * The sender pays for each vCPU of the set, so the length of this loop counts. It
- * calls nobody, for then no register needs to be saved. It is vcpu_hazard() and
+ * calls nobody, for then hardly a register needs to be saved. It is vcpu_hazard() and
  * the first half of sched_wake(); sched.c says why that needs no lock.
  */
 static inline u64 send_fixed(const struct vm *vm, u64 set, u32 vector)
 {
-	u64 tell = set, sent = 0, n = lowest_bit(set);
+	u64 now, away = set, running = 0, sent = 0, n;
 
+	if (unlikely((vm->platform.unusual[vector] & set) != 0))
+		return send_slowly(vm, set, vector);
+	now = rdtsc();
+	n = lowest_bit(set);
 	do {
-		struct vlapic *l = vm->platform.lapic[n];
-		struct vcpu *v = container_of(l, struct vcpu, lapic);
-		int r;
+		struct vcpu *v = vm->vcpu[n];
 
 		sent++;
-		r = vlapic_request(l, vector);
-		if (unlikely(r < 0))
-			return send_rest(vm, tell & ~set, set, vector, sent);
-		set = without_bit(set, n);
-		if (likely(r != 0)) { /* else requested before: its first sender has done the rest */
+		if (likely(vlapic_request(&v->lapic, vector))) { /* else its first sender has done the rest */
 			__atomic_or_fetch(&v->hazards, HAZ_IRQ, __ATOMIC_SEQ_CST);
-			if (v->place != VCPU_WAITS)
-				continue;
+			switch (place_of(v)) {
+			case VCPU_AWAY: v->pv.wait_start = now; continue;
+			case VCPU_CURRENT: running = with_bit(running, n); break;
+			case VCPU_WAITS: break;
+			}
 		}
-		tell = without_bit(tell, n);
-	} while (next_bit(set, &n));
-	if (tell != 0)
-		return sched_wake_set(vm, tell, sent);
+		away = without_bit(away, n);
+	} while (next_bit(set = without_bit(set, n), &n));
+	if ((away | running) != 0)
+		return sched_wake_set(vm, sent, now, running, away);
 	__asm__ volatile(""); /* or the answer is moved before the jump */
 	return sent;
 }
@@ -73,8 +78,7 @@ static u64 send_half(const struct vm *vm, u64 set, u64 first, u64 icr)
 	set = set << first & vm->pv.ipi_set;
 	if (set == 0)
 		return 0;
-	return (icr & 0x700) == 0 && (u8)icr >= 16 ? send_fixed(vm, set, (u8)icr) :
-						     send_slowly(vm, set, icr);
+	return (icr & 0x700) == 0 ? send_fixed(vm, set, (u8)icr) : send_slowly(vm, set, icr);
 }
 
 /* Fixed interrupts and NMIs only: the others are not for sets of CPUs (SDM vol. 3A, 11.6.1). */
@@ -99,7 +103,7 @@ s64 pv_send_ipi(const struct vcpu *v)
 	u64 set = v->gpr[GPR_RBX], min = v->gpr[GPR_RDX], icr = v->gpr[GPR_RSI];
 
 	if (unlikely((v->gpr[GPR_RCX] | (icr & (ICR_LOGICAL | ICR_SHORTHAND | 0x700))) != 0 ||
-		     (u8)icr < 16 || min >= VCPU_MAX))
+		     min >= VCPU_MAX))
 		return pv_send_ipi_any(v, ~0UL);
 	set = set << min & vm->pv.ipi_set;
 	if (unlikely(set == 0))

@@ -25,10 +25,10 @@
  * - It waits: who takes it looks at its hazards after that.
  * - It is current: so does who lets it go, under the lock. On another CPU it is
  *   kicked out of guest mode.
- * - It is away: its bit is set in woken[], then the VM's in woken_vms (full
- *   barriers, too). No lock, and no work in the queue: its CPU does that when it
- *   next looks, in drain(). drain() takes the bits in the opposite order, each
- *   word by an exchange, so that a bit is seen by this drain or leaves its VM's
+ * - It is away: its bit is set in woken[], then the VM's in its queue's woken_vms
+ *   (full barriers, too). No lock, and no work in the queue: its CPU does that when
+ *   it next looks, in drain(). drain() takes the bits in the opposite order, each
+ *   by an atomic operation, so that a bit is seen by this drain or leaves its VM's
  *   bit for the next. It queues whoever is still away and has something to do;
  *   what a bit stands for was there before the bit.
  *
@@ -43,8 +43,8 @@
 #define SLICE_IDLE 1U /* no vCPU is current: the CPU is in, or about to be in, HLT */
 
 struct run_queue {
-	u64 woken[VM_MAX]; /* vCPUs of VM n, by their numbers; atomic, as is the next */
-	u64 woken_vms;     /* bit n: look at woken[n] */
+	u64 homes[VM_MAX]; /* vCPUs of VM n, by their numbers, that live here */
+	u64 woken_vms;     /* bit n: look at woken[n]; atomic */
 	spinlock_t lock __aligned(64);
 	u32 dest;       /* lapic_dest() of its CPU */
 	struct vcpu *head, *tail;
@@ -58,8 +58,11 @@ struct run_queue {
 } __aligned(64);
 _Static_assert(VM_MAX <= 64 && VCPU_MAX <= 64, "woken has too few bits");
 
+/* vCPUs of VM n, by their numbers; atomic. Each CPU takes those that live there. */
+static u64 woken[VM_MAX];
+
 static struct run_queue queues[CPU_MAX];
-static PERCPU struct run_queue *own; /* this CPU's, from its loop on */
+static PERCPU struct run_queue *own; /* this CPU's, from its loop on; CPU 0's from its first vCPU on */
 
 static inline struct run_queue *own_queue(void)
 {
@@ -107,52 +110,85 @@ static void unlink_queued(struct run_queue *q, struct vcpu *v)
 	q->waiting--;
 }
 
-/*
- * A sender of interrupts pays for each vCPU here, too: no call, and one step for
- * all that live on one CPU. The wait of each begins now, whenever its CPU looks.
- */
-u64 sched_wake_set(const struct vm *vm, u64 set, u64 answer)
+/* regs: of `lapic`. Inline, and there once for each way to send: the loops ask for nothing but the CPU. */
+static inline __attribute__((always_inline)) void tell_by(volatile u8 *regs, const struct vm *vm,
+							  u64 running, u64 away)
 {
-	u64 now = rdtsc(), away = set, n = lowest_bit(set);
+	u64 n, id = vm->id;
 
-	do {
-		struct vcpu *v = vm->vcpu[n];
+	__asm__("" : "+r"(id)); /* one register for it, or it is read again for each */
+	if (away != 0) {
+		n = lowest_bit(away);
+		do {
+			struct run_queue *q = vm->home[n];
 
-		set &= set - 1;
-		if (unlikely(v->place == VCPU_CURRENT)) {
-			away = without_bit(away, n);
-			if (v->queue != own)
-				ipi_kick(v->queue->dest);
-		} else {
-			v->pv.wait_start = now;
-		}
-	} while (next_bit(set, &n));
-	while (next_bit(away, &n)) {
-		struct run_queue *q = vm->vcpu[n]->queue;
-		u64 here = away & vm->vcpu[n]->mates, id = vm->id;
-
-		away ^= here;
-		__asm__("" : "+r"(id)); /* one register for it, not two that live longer */
-		__atomic_or_fetch(&q->woken[id], here, __ATOMIC_SEQ_CST);
-		(void)bits_set(q->woken_vms, id);
-		if (q != own) {
-			if (__atomic_load_n(&q->slice_end, __ATOMIC_SEQ_CST) <= SLICE_IDLE)
-				ipi_kick(q->dest);
-		} else if (q->slice_end == SLICE_NONE) {
-			q->slice_end = timer_slice(now);
-		}
+			away &= vm->elsewhere[n];
+			(void)bits_set(q->woken_vms, id);
+			if (likely(q->slice_end <= SLICE_IDLE))
+				ipi_kick(regs, q->dest);
+		} while (next_bit(away, &n));
 	}
+	if (running != 0) {
+		n = lowest_bit(running);
+		do {
+			ipi_kick(regs, vm->home[n]->dest);
+		} while (next_bit(running = without_bit(running, n), &n));
+	}
+}
+
+/* Those who live on other CPUs. */
+static inline __attribute__((always_inline)) u64 tell_others(const struct vm *vm, u64 answer, u64 running,
+							     u64 away)
+{
+	if (lapic.regs != NULL)
+		tell_by(lapic.regs, vm, running, away);
+	else
+		tell_by(NULL, vm, running, away);
 	return answer;
+}
+
+/* This CPU first, which has to look for some. */
+static __attribute__((noinline)) u64 tell_here_too(const struct vm *vm, u64 answer, u64 now, u64 running,
+						   u64 away)
+{
+	struct run_queue *q = own;
+
+	(void)bits_set(q->woken_vms, vm->id);
+	if (q->slice_end == SLICE_NONE)
+		q->slice_end = timer_slice(now);
+	return (away | running) == 0 ? answer : tell_others(vm, answer, running, away);
+}
+
+/*
+ * A sender of interrupts pays for each vCPU here, too: one step for all that are away and live on
+ * one CPU. In pieces that hand on what they were given: no register needs to be saved.
+ */
+u64 sched_wake_set(const struct vm *vm, u64 answer, u64 now, u64 running, u64 away)
+{
+	u64 here = own->homes[vm->id], mine;
+
+	if (running != 0)
+		running &= ~here; /* who is current here will look */
+	if (away != 0)
+		__atomic_or_fetch(&woken[vm->id], away, __ATOMIC_SEQ_CST);
+	__asm__("" : "+r"(here)); /* not before, which takes a comparison more */
+	mine = away & here;
+	return mine != 0 ? tell_here_too(vm, answer, now, running, away ^ mine) :
+			   tell_others(vm, answer, running, away);
 }
 
 void sched_wake(struct vcpu *v)
 {
-	u64 flags;
+	u64 flags, now, bit = BIT(v->id);
+	u8 place = v->place;
 
-	if (v->place == VCPU_WAITS)
+	if (place == VCPU_WAITS)
 		return;
 	flags = irq_save();
-	(void)sched_wake_set(v->vm, BIT(v->id), 0);
+	now = rdtsc();
+	if (place == VCPU_AWAY)
+		v->pv.wait_start = now;
+	(void)sched_wake_set(v->vm, 0, now, place == VCPU_AWAY ? 0 : bit, place == VCPU_AWAY ? bit : 0);
 	irq_restore(flags);
 }
 
@@ -175,8 +211,9 @@ static void drain(struct run_queue *q)
 
 	for (; vms != 0; vms &= vms - 1) {
 		u32 id = (u32)lowest_bit(vms);
-		u64 set = __atomic_exchange_n(&q->woken[id], 0, __ATOMIC_SEQ_CST);
+		u64 set = __atomic_load_n(&woken[id], __ATOMIC_SEQ_CST) & q->homes[id];
 
+		__atomic_and_fetch(&woken[id], ~set, __ATOMIC_SEQ_CST); /* nobody else takes them */
 		for (; set != 0; set &= set - 1) {
 			struct vcpu *v = vm_get(id)->vcpu[lowest_bit(set)];
 
@@ -212,7 +249,7 @@ bool sched_boost(struct vcpu *v)
 
 void sched_remove(struct vcpu *v)
 {
-	struct run_queue *q = &queues[v->cpu];
+	struct run_queue *q = v->queue;
 
 	for (;;) {
 		u64 flags = spin_lock_irqsave(&q->lock);
@@ -224,7 +261,9 @@ void sched_remove(struct vcpu *v)
 		spin_unlock_irqrestore(&q->lock, flags);
 		if (!current)
 			break;
-		vcpu_hazard(v, HAZ_STOP);
+		/* Once: kicked in each turn, its CPU would do nothing else but answer. */
+		if ((__atomic_load_n(&v->hazards, __ATOMIC_RELAXED) & HAZ_STOP) == 0)
+			vcpu_hazard(v, HAZ_STOP);
 		cpu_relax();
 	}
 	vcpu_hazard_clear(v, HAZ_STOP);
@@ -252,11 +291,11 @@ void sched_place(struct vcpu *v, const struct cpu_set *affinity)
 	v->queue = &queues[v->cpu];
 	v->queue->dest = lapic_dest(v->cpu);
 	v->queue->homed++;
+	v->queue->homes[v->vm->id] |= BIT(v->id);
+	v->vm->home[v->id] = v->queue;
 	for (u32 i = 0; i <= v->id; i++)
-		if (v->vm->vcpu[i]->cpu == v->cpu) {
-			v->vm->vcpu[i]->mates |= BIT(v->id);
-			v->mates |= BIT(i);
-		}
+		v->vm->elsewhere[i] = ~v->vm->home[i]->homes[v->vm->id];
+	own = own_queue(); /* CPU 0 wakes vCPUs before its loop begins */
 	if (best == CPU_MAX)
 		log_warn("vm %s: vcpu %u: no CPU of its affinity exists; it runs on CPU 0",
 			 v->vm->name, v->id);
@@ -268,7 +307,8 @@ void sched_unplace(struct vcpu *v)
 	u64 flags = spin_lock_irqsave(&v->queue->lock);
 
 	v->queue->homed--;
-	__atomic_and_fetch(&v->queue->woken[v->vm->id], ~BIT(v->id), __ATOMIC_SEQ_CST);
+	v->queue->homes[v->vm->id] &= ~BIT(v->id);
+	__atomic_and_fetch(&woken[v->vm->id], ~BIT(v->id), __ATOMIC_SEQ_CST);
 	spin_unlock_irqrestore(&v->queue->lock, flags);
 }
 

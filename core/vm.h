@@ -90,7 +90,6 @@ struct vcpu {
 	/* Scheduler's; protected by the run queue's lock. */
 	u32 cpu;              /* home CPU; constant after creation, like the next two */
 	struct run_queue *queue; /* of the home CPU */
-	u64 mates;            /* bit n: vCPU n of this VM has the same home; itself, too */
 	u32 state;            /* enum vcpu_state */
 	u8 place;             /* enum vcpu_place; read at any time */
 	struct vcpu *next;
@@ -144,6 +143,9 @@ struct vm {
 	void *arch;             /* backend's per-VM state */
 	u32 vcpus;
 	struct vcpu *vcpu[VCPU_MAX];
+	/* The scheduler's, by vCPU: its home CPU's queue, and the vCPUs that live on other CPUs. */
+	struct run_queue *home[VCPU_MAX];
+	u64 elsewhere[VCPU_MAX];
 	struct vdev_platform platform;
 	u64 tsc_base;           /* host TSC at creation: guest time zero */
 	u32 power;              /* VM_POWER_*: what its own vCPUs asked for, atomic */

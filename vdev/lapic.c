@@ -127,6 +127,40 @@ static inline bool is_level(const struct vlapic *l, u32 vector)
 	return (peek(l->tmr[vector >> 5]) >> (vector & 31) & 1) != 0;
 }
 
+static void set_member(u64 *set, u32 vcpu, bool member)
+{
+	if (member)
+		__atomic_or_fetch(set, BIT(vcpu), __ATOMIC_SEQ_CST);
+	else
+		__atomic_and_fetch(set, ~BIT(vcpu), __ATOMIC_SEQ_CST);
+}
+
+static bool is_unusual(const struct vlapic *l, u32 vector)
+{
+	return vector < 16 || !peek(l->open) || is_level(l, vector);
+}
+
+/* After a change of TMR or open. Who takes a member out looks again: another CPU may have changed
+ * the other one meanwhile. */
+static void note_unusual(struct vlapic *l, u32 vector)
+{
+	u64 *set = &l->p->unusual[vector];
+	bool unusual = is_unusual(l, vector);
+
+	set_member(set, l->vcpu, unusual);
+	if (!unusual && is_unusual(l, vector))
+		set_member(set, l->vcpu, true);
+}
+
+static void set_open(struct vlapic *l, bool open)
+{
+	if (open == l->open)
+		return;
+	poke(l->open, open);
+	for (u32 vector = 0; vector < 256; vector++)
+		note_unusual(l, vector);
+}
+
 static bool pic_waits(const struct vlapic *l)
 {
 	return peek(l->p->pic.intr) && (l->extint || peek(l->extint_once));
@@ -250,10 +284,13 @@ static void accept_fixed(struct vlapic *l, u8 vector, bool level)
 	u32 w = vector >> 5, bit = BIT32(vector & 31);
 	bool was_level = (peek(l->tmr[w]) & bit) != 0;
 
-	if (unlikely(level && !was_level))
-		__atomic_or_fetch(&l->tmr[w], bit, __ATOMIC_SEQ_CST);
-	else if (unlikely(!level && was_level))
-		__atomic_and_fetch(&l->tmr[w], ~bit, __ATOMIC_SEQ_CST);
+	if (unlikely(level != was_level)) {
+		if (level)
+			__atomic_or_fetch(&l->tmr[w], bit, __ATOMIC_SEQ_CST);
+		else
+			__atomic_and_fetch(&l->tmr[w], ~bit, __ATOMIC_SEQ_CST);
+		note_unusual(l, vector);
+	}
 
 	/* Already requested: its first sender kicks. */
 	if (__atomic_fetch_or(&l->irr[w], bit, __ATOMIC_SEQ_CST) & bit)
@@ -706,14 +743,10 @@ static void write_deadline(struct vlapic *l, u64 tsc)
 static void update_extint(struct vlapic *l)
 {
 	u32 lvt = l->lvt[LVT_LINT0];
-	u64 bit = BIT(l->vcpu);
 
 	l->extint = l->mode == VLAPIC_OFF ||
 		    (!(lvt & LVT_MASKED) && LVT_MODE(lvt) == APIC_EXTINT);
-	if (l->extint)
-		__atomic_or_fetch(&l->p->extint_cpus, bit, __ATOMIC_SEQ_CST);
-	else
-		__atomic_and_fetch(&l->p->extint_cpus, ~bit, __ATOMIC_SEQ_CST);
+	set_member(&l->p->extint_cpus, l->vcpu, l->extint);
 	if (l->extint && __atomic_load_n(&l->p->pic.intr, __ATOMIC_SEQ_CST))
 		vdev_kick(l->host, l->vcpu, VDEV_KICK_IRQ, 0);
 }
@@ -735,7 +768,7 @@ static void write_lvt(struct vlapic *l, u32 n, u32 value)
 static void write_svr(struct vlapic *l, u32 value)
 {
 	poke(l->svr, value & SVR_WRITABLE);
-	poke(l->open, (value & SVR_ENABLE) != 0);
+	set_open(l, (value & SVR_ENABLE) != 0);
 	if (value & SVR_ENABLE)
 		return;
 	for (u32 n = 0; n < LVT_COUNT; n++)
@@ -932,7 +965,7 @@ static void reset_registers(struct vlapic *l)
 	poke(l->extint_once, false);
 	vlapic_set_tpr_hw(l, 0);
 	poke(l->svr, 0xFF);
-	poke(l->open, false);
+	set_open(l, false);
 	poke(l->ldr, 0);
 	poke(l->dfr, ~0U);
 	l->icr_low = 0;

@@ -125,18 +125,16 @@ int vlapic_accept(struct vlapic *l);
 void vlapic_eoi(struct vlapic *l);
 
 /*
- * The short way of vlapic_deliver() for an edge-triggered vector from 16 on, for
- * who sends to many: 1, requested now: the caller sees to it that the vCPU looks;
- * 0, it was already; -1, the LAPIC is not in its usual state: the long way.
+ * The short way of vlapic_deliver() for an edge-triggered vector, for who sends to many and has
+ * found the LAPIC not among the platform's unusual[vector]. True: requested now, and the caller sees
+ * to it that the vCPU looks; false: it was already.
  */
-static inline int vlapic_request(struct vlapic *l, u32 vector)
+static inline bool vlapic_request(struct vlapic *l, u32 vector)
 {
-	if (unlikely(!l->open || bits_test(l->tmr, vector)))
-		return -1;
 	if (unlikely(bits_set(l->irr, vector)))
-		return 0;
+		return false;
 	(void)bits_set(l->irr_words, vector >> 5);
-	return 1;
+	return true;
 }
 
 /* The TPR byte as hardware has it (V_TPR in bits 7:4). Evaluate vlapic_pending() afterwards. */

@@ -70,6 +70,7 @@ int vplatform_init(struct vdev_platform *p, struct vdev_host *host,
 		return -EINVAL;
 
 	memset(p, 0, sizeof(*p));
+	memset(p->unusual, 0xFF, sizeof(p->unusual)); /* till each LAPIC opens */
 	p->host = host;
 	p->config = *config;
 

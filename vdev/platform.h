@@ -70,6 +70,9 @@ struct vdev_platform {
 	struct vdev_platform_config config;
 	struct vdev_bus bus;
 	struct vlapic *lapic[VDEV_MAX_CPUS]; /* by vCPU index; set by vlapic_init() */
+	/* By vector, bit n for vCPU n: an edge-triggered one needs vlapic_deliver(). Those that are an
+	 * error, LAPICs that are not open, and where TMR's bit is set; atomic. */
+	u64 unusual[256];
 	u64 extint_cpus;  /* vCPUs that listen to the PIC's INTR; atomic */
 	u32 lowest_next;  /* where the next lowest-priority arbitration starts; atomic */
 	struct vpic pic;

@@ -16,7 +16,7 @@ static inline u64 lowest_bit(u64 set)
 {
 	u64 n;
 
-	__asm__("bsfq %1, %0" : "=c"(n) : "r"(set) : "cc");
+	__asm__("bsfq %1, %0" : "=r"(n) : "r"(set) : "cc");
 	return n;
 }
 
@@ -25,8 +25,14 @@ static inline bool next_bit(u64 set, u64 *n)
 {
 	bool empty;
 
-	__asm__("bsfq %2, %0" : "=c"(*n), "=@ccz"(empty) : "r"(set));
+	__asm__("bsfq %2, %0" : "=r"(*n), "=@ccz"(empty) : "r"(set));
 	return !empty;
+}
+
+static inline u64 with_bit(u64 set, u64 n)
+{
+	__asm__("btsq %1, %0" : "+r"(set) : "r"(n) : "cc");
+	return set;
 }
 
 static inline u64 without_bit(u64 set, u64 n)
@@ -35,15 +41,7 @@ static inline u64 without_bit(u64 set, u64 n)
 	return set;
 }
 
-/* Bit n of an array or word that others change at any time. */
-#define bits_test(bits, n) \
-	({ \
-		bool set_; \
-		__asm__ volatile("btl %2, %1" : "=@ccc"(set_) : "m"(bits), "r"((u32)(n))); \
-		set_; \
-	})
-
-/* Sets it; true: it was set before. A full barrier. */
+/* Sets bit n of an array or word that others change at any time; true: it was set before. A full barrier. */
 #define bits_set(bits, n) \
 	({ \
 		bool set_; \

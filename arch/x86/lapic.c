@@ -34,11 +34,6 @@ void lapic_write(u32 reg, u32 v)
 		mmio_write32(lapic.regs + reg, v);
 }
 
-bool lapic_is_x2apic(void)
-{
-	return lapic.x2apic;
-}
-
 u32 lapic_id(void)
 {
 	return lapic.x2apic ? lapic_read(LAPIC_ID) : lapic_read(LAPIC_ID) >> 24;
@@ -202,6 +197,7 @@ void timer_init(void)
 
 	lapic.slice_tsc = SCHED_SLICE_US * tsc_khz / 1000;
 	if (cpu_features.tsc_deadline) {
+		lapic.timer_msr = MSR_TSC_DEADLINE;
 		timer_disarm();
 		log_info("timer: TSC deadline");
 		return;
@@ -229,7 +225,10 @@ void timer_init(void)
 	tick_min = mul_shift32(TCG_TICK_MIN_US * tsc_khz / 1000, timer_mult);
 	tick_max = mul_shift32(TCG_TICK_MAX_US * tsc_khz / 1000, timer_mult);
 	lapic.slice_count = timer_count(mul_shift32(lapic.slice_tsc, timer_mult) + 1);
-	lapic.timer_init = lapic.x2apic ? NULL : lapic.regs + LAPIC_TIMER_INIT;
+	if (lapic.x2apic)
+		lapic.timer_msr = x2apic_msr(LAPIC_TIMER_INIT);
+	else
+		lapic.timer_init = lapic.regs + LAPIC_TIMER_INIT;
 	timer_cpu_init();
 	log_info("timer: local APIC at %lu kHz", mul_shift32(tsc_khz, timer_mult));
 }

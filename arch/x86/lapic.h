@@ -48,7 +48,6 @@
 /* Boot CPU: chooses the mode; -ENODEV without an APIC. Then every CPU: its own. */
 int lapic_init(void);
 void lapic_cpu_init(void);
-bool lapic_is_x2apic(void);
 
 u32 lapic_read(u32 reg);
 void lapic_write(u32 reg, u32 v);
@@ -79,35 +78,45 @@ void timer_init(void);
 
 /*
  * What the senders of interrupts call: here because they count instructions.
- * Interrupts off. VECTOR_KICK to a CPU, whose lapic_dest() it is; and a slice that begins now: its
+ * Interrupts off. VECTOR_KICK to a CPU, whose lapic_dest() it is, with the registers of `lapic`, NULL
+ * for x2APIC, so that a loop has asked before; and a slice that begins now: its
  * end, for which the timer is armed unless it is for something earlier.
  */
-#ifdef UNIT_TEST
-void ipi_kick(u32 dest);
-u64 timer_slice(u64 now);
-#else
 struct lapic_state {
 	bool x2apic;
 	volatile u8 *regs; /* xAPIC only */
-	volatile u8 *timer_init; /* the register, NULL: the timer is set by an MSR */
+	volatile u8 *timer_init; /* the register, if it is not an MSR */
+	u32 timer_msr;     /* that MSR, or 0 */
 	u64 slice_tsc;     /* SCHED_SLICE_US */
 	u32 slice_count;   /* the same in ticks of the APIC timer */
 };
 extern struct lapic_state lapic; /* constant once all CPUs run */
 
-static inline void ipi_kick(u32 dest)
+#ifdef UNIT_TEST
+void ipi_kick(volatile u8 *regs, u32 dest);
+u64 timer_slice(u64 now);
+#else
+static inline void ipi_kick(volatile u8 *regs, u32 dest)
 {
-	if (unlikely(lapic.x2apic)) {
+	bool pending;
+
+	if (regs == NULL) {
 		/* The MSR write is not serialising: what the IPI is about must be visible. */
 		mfence();
 		wrmsr(MSR_X2APIC_BASE + (LAPIC_ICR >> 4),
 		      (u64)dest << 32 | ICR_FIXED | ICR_ASSERT | VECTOR_KICK);
 		return;
 	}
-	while (unlikely((mmio_read32(lapic.regs + LAPIC_ICR) & ICR_PENDING) != 0))
+	for (;;) {
+		__asm__ volatile("testl %2, %c3(%1)"
+				 : "=@ccnz"(pending)
+				 : "r"(regs), "i"(ICR_PENDING), "i"(LAPIC_ICR));
+		if (likely(!pending))
+			break;
 		cpu_relax();
-	mmio_write32(lapic.regs + LAPIC_ICR_HIGH, dest);
-	mmio_write32(lapic.regs + LAPIC_ICR, ICR_FIXED | ICR_ASSERT | VECTOR_KICK);
+	}
+	mmio_write32(regs + LAPIC_ICR_HIGH, dest);
+	mmio_write32(regs + LAPIC_ICR, ICR_FIXED | ICR_ASSERT | VECTOR_KICK);
 }
 
 static inline u64 timer_slice(u64 now)
@@ -117,12 +126,12 @@ static inline u64 timer_slice(u64 now)
 	if (end >= percpu.timer_deadline)
 		return end;
 	percpu.timer_deadline = end;
-	if (lapic.timer_init != NULL)
+	if (lapic.timer_msr == 0)
 		mmio_write32(lapic.timer_init, lapic.slice_count);
-	else if (cpu_features.tsc_deadline)
+	else if (lapic.timer_msr == MSR_TSC_DEADLINE)
 		wrmsr(MSR_TSC_DEADLINE, end);
 	else
-		wrmsr(MSR_X2APIC_BASE + (LAPIC_TIMER_INIT >> 4), lapic.slice_count);
+		wrmsr(lapic.timer_msr, lapic.slice_count);
 	return end;
 }
 #endif

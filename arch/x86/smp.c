@@ -106,7 +106,7 @@ int smp_prepare(void)
 		c->node = a->node;
 		if (a->apic_id == me)
 			continue;
-		if (!lapic_is_x2apic() && a->apic_id > 0xfe) {
+		if (!lapic.x2apic && a->apic_id > 0xfe) {
 			log_warn("smp: CPU with APIC id %u needs x2APIC, which is not there",
 				 a->apic_id);
 			continue;

@@ -149,10 +149,11 @@ class Machine:
         self.serial.sendall(text.encode())
 
 
-def start_ravelin(emu, tmp, build, conf, files, *, memory=512, cpus=1, counting=True, extra=()):
+def start_ravelin(emu, tmp, build, conf, files, *, memory=512, cpus=1, cpu=CPU, counting=True,
+                  extra=()):
     """A machine that boots Ravelin with that configuration and files."""
     iso = ravelin_iso(tmp, build, conf, files)
-    return Machine([*emu, "-cpu", CPU, "-m", str(memory), "-smp", str(cpus), "-cdrom", iso,
+    return Machine([*emu, "-cpu", cpu, "-m", str(memory), "-smp", str(cpus), "-cdrom", iso,
                     *(COUNTING if counting else []), *extra], tmp)
 
 

@@ -6,7 +6,7 @@
  *   state=halted    they are in HLT
  *   state=running   they run, which needs a CPU for each
  *   state=requested as waiting, and the vector is already requested
- * cpus=N: vCPUs, the sender included. Prints "pvipi STATE TARGETS TICKS" for 0, 1, 2, 4, ... targets
+ * cpus=N: vCPUs, the sender included. x2apic=1: all of them in that mode. Prints "pvipi STATE TARGETS TICKS" for 0, 1, 2, 4, ... targets
  * and for all; the least of several calls counts, after the cost of reading the TSC.
  */
 #include "rt.h"
@@ -20,7 +20,7 @@ int main(void);
 
 static volatile u64 taken;
 static volatile u32 there;
-static bool halted, running, requested;
+static bool halted, running, requested, x2apic;
 
 static u64 hypercall(u64 nr, u64 a0, u64 a1, u64 a2, u64 a3)
 {
@@ -31,13 +31,23 @@ static u64 hypercall(u64 nr, u64 a0, u64 a1, u64 a2, u64 a3)
 static void on_ipi(struct frame *f)
 {
 	(void)f;
-	apic_eoi();
+	if (x2apic)
+		wrmsr(0x80B, 0); /* EOI */
+	else
+		apic_eoi();
 	__atomic_add_fetch(&taken, 1, __ATOMIC_SEQ_CST);
+}
+
+static void choose_mode(void)
+{
+	if (x2apic)
+		wrmsr(0x1B, rdmsr(0x1B) | 0xC00);
 }
 
 static void target(u32 cpu)
 {
 	(void)cpu;
+	choose_mode();
 	__atomic_add_fetch(&there, 1, __ATOMIC_SEQ_CST);
 	if (requested)
 		for (;;)
@@ -113,10 +123,12 @@ int main(void)
 	rt_init();
 	read_state(state);
 	cpus = (u32)option_number("cpus", 2);
+	x2apic = option_number("x2apic", 0) != 0;
 	irq_handler[VECTOR] = on_ipi;
 	low_init();
 	ap_work = target;
 	check("CPUs", start_cpus(cpus), cpus);
+	choose_mode();
 	while (there != cpus - 1)
 		settle(cpus - 1);
 	for (u32 n = 1; n < cpus; n *= 2)

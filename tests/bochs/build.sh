@@ -58,6 +58,14 @@ sed -i 's/^  BX_CPU_THIS_PTR in_vmx_guest = true;$/&\n  handleInterruptMaskChang
 sed -i 's/^  BX_CPU_THIS_PTR in_svm_guest = true;$/&\n  if (SVM_V_INTR_MASKING \&\& SVM_HOST_IF)\n    unmask_event(BX_EVENT_PENDING_INTR | BX_EVENT_PENDING_LAPIC_INTR);/' cpu/svm.cc
 [ "$(grep -c '^  if (SVM_V_INTR_MASKING && SVM_HOST_IF)$' cpu/svm.cc)" = 1 ] ||
 	die "cpu/svm.cc has no place for the correction of interrupt masking"
+# VMRUN loads the guest's CR2 (APM vol. 2, 15.5.1); Bochs reads it from the control block and forgets it.
+sed -i 's/^  BX_CPU_THIS_PTR cr3 = guest.cr3;$/  BX_CPU_THIS_PTR cr2 = guest.cr2;\n&/' cpu/svm.cc
+[ "$(grep -c '^  BX_CPU_THIS_PTR cr2 = guest.cr2;$' cpu/svm.cc)" = 1 ] ||
+	die "cpu/svm.cc has no place for the correction of CR2"
+# At an intercepted #DB, DR6 and DR7.GD are as its handler would see them (APM vol. 2, 15.12.2).
+sed -i '/^void BX_CPU_C::SvmInterceptException(/,/^}/s/^  BX_CPU_THIS_PTR debug_trap = 0;.*$/  if (vector == BX_DB_EXCEPTION) {\n    BX_CPU_THIS_PTR dr6.val32 = (BX_CPU_THIS_PTR dr6.val32 \& 0xffff6ff0) | (BX_CPU_THIS_PTR debug_trap \& 0x0000e00f);\n    BX_CPU_THIS_PTR dr7.set_GD(0);\n  }\n&/' cpu/svm.cc
+[ "$(grep -c '^    BX_CPU_THIS_PTR dr7.set_GD(0);$' cpu/svm.cc)" = 1 ] ||
+	die "cpu/svm.cc has no place for the correction of DR6"
 # What the tests ask for by the environment: see checks.h.
 cp "$here/checks.h" cpu/ravelin-checks.h
 hook() { # file, sed expression, how often its work is to be found after

@@ -458,8 +458,8 @@ static void end_by(const char *way)
 		load_idt_at(gates, sizeof(gates) - 1);
 		__asm__ volatile("movl (%0), %%eax" : : "r"(0x7000000000ul) : "rax");
 	} else if (!strcmp(way, "db")) {
-		/* A watch point (8 bytes, writes) on the frame that its own trap pushes, which comes to
-		 * the same place each time: a stack of its own. */
+		/* A watch point (8 bytes, writes) on the frame that its own trap pushes, which
+		 * comes to the same place each time: a stack of its own. */
 		static u64 stack[512] __attribute__((aligned(16)));
 		u64 *ist1 = (u64 *)(tss + 36), at = (u64)(idt_stubs + 16 * DB);
 

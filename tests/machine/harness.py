@@ -394,27 +394,34 @@ class Machine(Emulator):
             self.expect(end, timeout)
         else:
             told = self.wait_off(vm, timeout)
-        out = self.text[start:self.mark] + told
+        out = (self.text[start:] if told else self.text[start:self.mark]) + told
         self.shell()
         return out
 
     def wait_off(self, vm, timeout):
         """Wait until the attached VM has ended. Where this host is slow, it may have done so before
-        the console was attached, which is then told by the shell only: returned in the console's words."""
+        the console was attached, which is then told by the shell only: returned in the console's
+        words. The shell is asked only while the VM says nothing, so as to cut no line of it."""
         limit = time.monotonic() + timeout * SLOW
         while True:
-            left = limit - time.monotonic()
+            said, left = len(self.text), limit - time.monotonic()
             try:
                 self.expect(rf"^\[{vm}: (is off|has crashed)\]", min(60, max(left, 1)) / SLOW)
                 return ""
             except Timeout:
                 if left <= 60:
                     raise
+            if len(self.text) != said:
+                continue
             self.shell()
             row = [row for row in self.command("vm list").splitlines() if row.startswith(f"{vm} ")]
+            if row:
+                self.console(vm)
             if not row or " running " not in row[0]:
+                while len(self.text) != said:
+                    said = len(self.text)
+                    self.pump(1)        # what it has said meanwhile comes now
                 return f"\n[{vm}: {'has crashed' if row and ' crashed ' in row[0] else 'is off'}]"
-            self.console(vm)
 
     def poweroff(self, timeout=60):
         """Turn the machine off by the shell (which must be at its prompt)."""

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+import es
 from harness import Timeout, guest, host_section, linux_files, linux_vm, vm_section
 from test_vms import check_count
 
@@ -36,7 +37,7 @@ def victim_counts(m, seconds):
 def test_everything_at_once(machine, smp):
     attacks = [(step, f"do={step} seed={i + 1} rounds=5") for i, step in enumerate(STEPS)]
     files = {**linux_files(), "hostile.elf": guest("hostile")}
-    m = machine(config(*attacks), files, smp=smp)
+    m = machine(config(*attacks), files, smp=smp, **es.with_threads(smp))
     m.expect(r"^RV-COUNT 2 ", 240)
     m.shell()
     for step in STEPS:

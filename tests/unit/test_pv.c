@@ -40,7 +40,7 @@ static bool protected;
 static u64 host_tsc, wall_ns;
 
 /* What reached whom. */
-static u32 delivered[VCPUS], woken[VCPUS], eois;
+static u32 delivered[VCPUS], woken[VCPUS], kicked[VCPUS], eois;
 static u8 last_vector;
 static u32 last_mode;
 static bool apic_off[VCPUS];
@@ -63,11 +63,16 @@ void *vm_ram_ptr(struct vm *m, gpa_t gpa, size_t *len, bool write)
 u64 host_wall_ns(void) { return wall_ns; }
 u64 vdev_now_ns(struct vdev_host *h) { return tsc_to_ns(host_tsc - vm.tsc_base); }
 void sched_wake(struct vcpu *v) { woken[v->id]++; }
-u64 sched_wake_set(const struct vm *m, u64 set, u64 answer)
+u64 sched_wake_set(const struct vm *m, u64 answer, u64 now, u64 running, u64 away)
 {
-	assert_int_not_equal(set, 0);
-	for (u32 i = 0; i < VCPUS; i++)
-		woken[i] += set >> i & 1;
+	assert_int_not_equal(running | away, 0);
+	for (u32 i = 0; i < VCPUS; i++) {
+		bool is_away = away >> i & 1;
+
+		woken[i] += is_away;
+		kicked[i] += running >> i & 1;
+		assert_true(!is_away || vcpus[i].pv.wait_start == now);
+	}
 	return answer;
 }
 bool sched_boost(struct vcpu *v)
@@ -146,6 +151,8 @@ static int setup(void **state)
 	memset(regs, 0, sizeof(regs));
 	memset(delivered, 0, sizeof(delivered));
 	memset(woken, 0, sizeof(woken));
+	memset(kicked, 0, sizeof(kicked));
+	memset(vm.platform.unusual, 0xff, sizeof(vm.platform.unusual));
 	memset(apic_off, 0, sizeof(apic_off));
 	set_khz(2596113);
 	set_vcpus(VCPUS);
@@ -172,7 +179,7 @@ static struct vcpu *v0(void) { return &vcpus[0]; }
 
 static int wr(u32 msr, u64 value) { return pv_msr_write(v0(), msr, value); }
 
-/* --- CPUID -------------------------------------------------------------------------------------- */
+/* --- CPUID ------------------------------------------------------------------------------------ */
 
 static void cpuid_signature(void **state)
 {
@@ -197,8 +204,8 @@ static void cpuid_signature(void **state)
 
 static void cpuid_switches(void **state)
 {
-	static const u32 bits[] = { 1 << 0 | 1 << 3 | 1 << 24, 1 << 5, 1 << 6, 1 << 11, 1 << 9, 1 << 7,
-				    1 << 13 };
+	static const u32 bits[] = { 1 << 0 | 1 << 3 | 1 << 24, 1 << 5, 1 << 6, 1 << 11, 1 << 9,
+				    1 << 7, 1 << 13 };
 	struct cpuid_entry leaf[PV_HV_LEAVES];
 
 	for (u32 i = 0; i < ARRAY_SIZE(bits); i++) {
@@ -212,7 +219,7 @@ static void cpuid_switches(void **state)
 	assert_int_not_equal(leaf[0].ebx, 0x4b4d564b); /* "KVMK" */
 }
 
-/* --- registration ------------------------------------------------------------------------------- */
+/* --- registration ----------------------------------------------------------------------------- */
 
 static void registration_is_checked(void **state)
 {
@@ -224,7 +231,7 @@ static void registration_is_checked(void **state)
 		assert_int_equal(pv_msr_read(v0(), clocks[i], &value), 0);
 		assert_int_equal(value, 0x2001);
 		assert_int_equal(wr(clocks[i], 0x2002 | 1), -EINVAL);         /* misaligned */
-		assert_int_equal(wr(clocks[i], 0x2fe4 | 1), -EINVAL);         /* 4 bytes in the next page */
+		assert_int_equal(wr(clocks[i], 0x2fe4 | 1), -EINVAL); /* 4 bytes in the next page */
 		assert_int_equal(wr(clocks[i], 0x2fe0 | 1), 0);               /* its last place */
 		assert_int_equal(wr(clocks[i], RAM_SIZE | 1), -EINVAL);
 		assert_int_equal(wr(clocks[i], (RAM_SIZE - 28) | 1), -EINVAL); /* RAM ends within */
@@ -232,7 +239,7 @@ static void registration_is_checked(void **state)
 		assert_int_equal(wr(clocks[i], 0xffffffffffffffe1UL), -EINVAL); /* wraps around */
 		assert_int_equal(wr(clocks[i], BIT(32) | 0x2001), -EINVAL);   /* 64 bits count */
 		assert_int_equal(pv_msr_read(v0(), clocks[i], &value), 0);
-		assert_int_equal(value, 0x2fe1);                              /* the last good one */
+		assert_int_equal(value, 0x2fe1);                      /* the last good one */
 		assert_int_equal(wr(clocks[i], 0), 0);
 	}
 	for (u64 bit = 1; bit < 6; bit++)
@@ -247,6 +254,13 @@ static void registration_is_checked(void **state)
 	assert_int_equal(wr(MSR_KVM_WALL_CLOCK, 0x2ff8), -EINVAL);
 	assert_int_equal(wr(MSR_KVM_WALL_CLOCK, 0x2ff4), 0);
 	assert_int_equal(wr(MSR_KVM_WALL_CLOCK_OLD, ~0UL), -EINVAL);
+	assert_int_equal(wr(MSR_KVM_WALL_CLOCK, 0x2ff1), -EINVAL);
+	assert_int_equal(wr(MSR_KVM_WALL_CLOCK, BIT(32) | 0x2000), -EINVAL);
+	assert_int_equal(wr(MSR_KVM_WALL_CLOCK, RAM_SIZE - 8), -EINVAL); /* RAM ends within */
+	assert_int_equal(wr(MSR_KVM_STEAL_TIME, BIT(32) | 0x2001), -EINVAL);
+	assert_int_equal(wr(MSR_KVM_PV_EOI, BIT(32) | 0x2001), -EINVAL);
+	assert_int_equal(wr(MSR_KVM_PV_EOI, ~0UL), -EINVAL);
+	assert_int_equal(wr(MSR_KVM_PV_EOI, 0xfffffffffffffffdUL), -EINVAL); /* wraps around */
 }
 
 /* A page that the guest keeps to itself (or that is no RAM) cannot be registered. */
@@ -323,7 +337,7 @@ static void reset_forgets(void **state)
 		assert_int_equal(ram[i], 0x77);
 }
 
-/* --- clocks -------------------------------------------------------------------------------------- */
+/* --- clocks ----------------------------------------------------------------------------------- */
 
 /* The formula of the interface, as a guest computes it. */
 static u64 guest_ns(const struct pv_time_info *r, u64 tsc)
@@ -345,7 +359,8 @@ static u64 read_clock(u32 i)
 static void register_all(void)
 {
 	for (u32 i = 0; i < VCPUS; i++)
-		assert_int_equal(pv_msr_write(&vcpus[i], MSR_KVM_SYSTEM_TIME, (0x8000 + 32 * i) | 1), 0);
+		assert_int_equal(pv_msr_write(&vcpus[i], MSR_KVM_SYSTEM_TIME,
+					      (0x8000 + 32 * i) | 1), 0);
 }
 
 static u64 rnd_state = 88172645463325252UL;
@@ -451,13 +466,14 @@ static void wall_clock(void **state)
 	assert_int_equal(w->version & 1, 0);
 	assert_in_range(w->sec, 1800000000UL - 5, 1800000000UL - 4);
 	assert_in_range(w->nsec, 0, 999999999);
-	assert_in_range(w->sec * 1000000000UL + w->nsec + vdev_now_ns(NULL), wall_ns - 10, wall_ns + 10);
+	assert_in_range(w->sec * 1000000000UL + w->nsec + vdev_now_ns(NULL), wall_ns - 10,
+			wall_ns + 10);
 	assert_int_equal(pv_msr_read(v0(), MSR_KVM_WALL_CLOCK_OLD, &value), 0);
 	assert_int_equal(value, 0x2000);
 	assert_int_equal(wr(MSR_KVM_WALL_CLOCK, 0), 0);
 }
 
-/* --- steal time and TLB flush -------------------------------------------------------------------- */
+/* --- steal time and TLB flush ----------------------------------------------------------------- */
 
 static struct pv_steal_time *steal(void) { return (void *)(ram + 0x2000); }
 
@@ -500,7 +516,7 @@ static void tlb_flush_by_flag(void **state)
 	assert_int_equal(v0()->hazards, 0); /* once */
 }
 
-/* --- end of interrupt ---------------------------------------------------------------------------- */
+/* --- end of interrupt ------------------------------------------------------------------------- */
 
 #define EOI_WORD (*(u32 *)(ram + 0x2080))
 
@@ -572,7 +588,7 @@ static void eoi_registered_again(void **state)
 	assert_false(v0()->pv.eoi_armed);
 }
 
-/* --- hypercalls ---------------------------------------------------------------------------------- */
+/* --- hypercalls ------------------------------------------------------------------------------- */
 
 static s64 call4(u64 number, u64 a0, u64 a1, u64 a2, u64 a3, u32 want)
 {
@@ -661,27 +677,32 @@ static void ipi_sets(void **state)
 /* The short way, to LAPICs in their usual state: what is requested, and who is told of it. */
 static void ipi_short_way(void **state)
 {
-	for (u32 i = 0; i < VCPUS; i++) {
-		vcpus[i].lapic.open = i != 5;
+	memset(vm.platform.unusual + 16, 0, sizeof(vm.platform.unusual) - 16 * sizeof(u64));
+	for (u32 i = 0; i < VCPUS; i++)
 		vcpus[i].place = VCPU_AWAY;
-	}
 	vcpus[1].place = VCPU_WAITS;            /* sees it when it runs */
-	vcpus[2].place = VCPU_CURRENT;          /* runs: the scheduler knows whether to kick it */
+	vcpus[2].place = VCPU_CURRENT;          /* runs: must be kicked */
 	vcpus[4].lapic.irr[2] = BIT32(1);       /* requested before */
-	vcpus[6].lapic.tmr[2] = BIT32(1);       /* the last one was level-triggered */
-	apic_off[5] = true;
-	assert_int_equal(call(10, 0x7f, 0, 0, 0x41), 6);
-	assert_int_equal(who(), BIT(6));
+	vm.platform.unusual[0x42] = ~0UL;       /* another vector's */
+	vm.platform.unusual[0x41] = BIT(7);     /* not of this set */
+	assert_int_equal(call(10, 0x7f, 0, 0, 0x41), 7);
+	assert_int_equal(who(), 0);
 	for (u32 i = 0; i < 7; i++) {
 		const struct vcpu *v = &vcpus[i];
-		bool direct = i != 5 && i != 6;
 
-		assert_int_equal(v->lapic.irr[2], direct ? BIT32(1) : 0);
-		assert_int_equal(v->lapic.irr_words, direct && i != 4 ? BIT32(2) : 0);
-		assert_int_equal(v->hazards, direct && i != 4 ? HAZ_IRQ : 0);
-		assert_int_equal(woken[i], i == 0 || i == 2 || i == 3);
+		assert_int_equal(v->lapic.irr[2], BIT32(1));
+		assert_int_equal(v->lapic.irr_words, i != 4 ? BIT32(2) : 0);
+		assert_int_equal(v->hazards, i != 4 ? HAZ_IRQ : 0);
+		assert_int_equal(woken[i], i == 0 || i == 3 || i == 5 || i == 6);
+		assert_int_equal(kicked[i], i == 2);
 	}
 	assert_int_equal(vcpus[7].lapic.irr[2], 0);
+	/* One that is off, or whose last one was level-triggered: all go the long way. */
+	apic_off[5] = true;
+	vm.platform.unusual[0x61] = BIT(5) | BIT(6);
+	assert_int_equal(call(10, 0x7f, 0, 0, 0x61), 6);
+	assert_int_equal(who(), 0x5f);
+	assert_int_equal(vcpus[0].lapic.irr[3], 0);
 	/* Both halves, and the limit of the VM. */
 	for (u32 i = 0; i < VCPUS; i++)
 		memset(vcpus[i].lapic.irr, 0, sizeof(vcpus[i].lapic.irr));
@@ -722,12 +743,37 @@ static void ipi_bad_icr(void **state)
 		assert_int_equal(call(10, 1, 0, 0, 0x41 | mode << 8), mode == 4 ? 1 : -22);
 }
 
+/* What KVM does not look at decides nothing here: other bits of the ICR, arguments of other calls. */
+static void garbage_in_arguments(void **state)
+{
+	u64 rest = ~(0xffUL | 0x700 | 0x800 | 0xc0000);
+
+	assert_int_equal(call(10, 4, 0, 0, 0x41 | rest), 1);
+	assert_int_equal(who(), 4);
+	assert_int_equal(last_vector, 0x41);
+	assert_int_equal(call(1, ~0UL, ~0UL, ~0UL, ~0UL), 0);
+	assert_int_equal(call(9, ~0UL, ~0UL, ~0UL, ~0UL), -95);
+	assert_int_equal(call(5, ~0UL, 3, ~0UL, ~0UL), 0);
+	assert_int_equal(woken[3], 1);
+	boosted = NULL; /* who is kicked may go first */
+	assert_int_equal(call(5, 0, BIT(32) | 4, 0, 0), 0); /* 64 bits count: nobody */
+	assert_int_equal(call(11, BIT(32) | 4, 0, 0, 0), 0);
+	assert_int_equal(woken[4], 0);
+	assert_null(boosted);
+	assert_int_equal(call(11, 6, ~0UL, ~0UL, ~0UL), 0);
+	assert_ptr_equal(boosted, &vcpus[6]);
+	/* No memory is named by any of them. */
+	for (u32 i = 0; i < RAM_SIZE; i++)
+		assert_true(ram[i] == 0xee);
+}
+
 /* From 32-bit code the sets have 32 bits each, and upper halves do not exist. */
 static void ipi_from_32bit_code(void **state)
 {
 	regs[VREG_EFER] = 0;
 	cs.attr = 0x9b | VSEG_ATTR_DB;
-	assert_int_equal(call(10, 0xffffffff00000001UL, 0xabcd000000000003UL, BIT(40) | 1, 0x41), 3);
+	assert_int_equal(call(10, 0xffffffff00000001UL, 0xabcd000000000003UL, BIT(40) | 1, 0x41),
+			 3);
 	assert_int_equal(who(), 1UL << 1 | 3UL << 33);
 	/* compatibility mode is not 64-bit mode; a protected guest always is */
 	regs[VREG_EFER] = EFER_LME | EFER_LMA;
@@ -757,7 +803,7 @@ static void kick_and_yield(void **state)
 	assert_int_equal(call4(5, 0, 5, 0, 0, VRESULT_ADVANCE | VRESULT_LEAVE), 0);
 }
 
-/* --- anything ------------------------------------------------------------------------------------ */
+/* --- anything --------------------------------------------------------------------------------- */
 
 static u64 wild(void)
 {
@@ -776,6 +822,7 @@ static u64 wild(void)
 /* Sanitizers watch the memory; RAM stays within its array, results within KVM's. */
 static void fuzz(void **state)
 {
+	memset(vm.platform.unusual + 64, 0, 128 * sizeof(u64)); /* the short way, too */
 	for (u32 i = 0; i < 1000000; i++) {
 		struct vcpu *v = &vcpus[rnd() % VCPUS];
 		u64 value;
@@ -841,6 +888,7 @@ int main(void)
 		cmocka_unit_test_setup(ipi_short_way, setup),
 		cmocka_unit_test_setup(ipi_small_vm, setup),
 		cmocka_unit_test_setup(ipi_bad_icr, setup),
+		cmocka_unit_test_setup(garbage_in_arguments, setup),
 		cmocka_unit_test_setup(ipi_from_32bit_code, setup),
 		cmocka_unit_test_setup(kick_and_yield, setup),
 		cmocka_unit_test_setup(fuzz, setup),

@@ -170,7 +170,8 @@ static void clock_formula(void **state)
 	r.shift = 127;
 	(void)pv_clock_compute(&r, 3000);
 	r.shift = 0;
-	assert_int_equal(pv_clock_compute(&r, 1000 + (1ull << 60)), 77 + (1ull << 59)); /* no overflow */
+	/* no overflow */
+	assert_int_equal(pv_clock_compute(&r, 1000 + (1ull << 60)), 77 + (1ull << 59));
 }
 
 /* Without the promise of the hypervisor the library keeps the order itself. */
@@ -292,7 +293,8 @@ static void several_calls(void **state)
 /* Ids far apart, in any order, and beyond the map: each exactly once. */
 static void any_apic_ids(void **state)
 {
-	static const uint32_t ids[] = { 300, 7, 63, 64, 65, 127, 128, 129, 191, 192, 511, 512, 1000, 0 };
+	static const uint32_t ids[] = { 300, 7, 63, 64, 65, 127, 128, 129, 191, 192, 511, 512, 1000,
+					0 };
 	struct pv_cpuset s = { { 0 } };
 	uint32_t n = sizeof(ids) / sizeof(ids[0]);
 

@@ -38,8 +38,15 @@ static u32 kicks[CPU_MAX]; /* atomic */
 static PERCPU u64 armed;   /* the timer, 0 for none */
 static PERCPU u32 slices;
 
-void ipi_kick(u32 dest) { __atomic_add_fetch(&kicks[dest], 1, __ATOMIC_SEQ_CST); }
-void ipi_send(u32 cpu, u8 vector) { ipi_kick(cpu); }
+struct lapic_state lapic;
+static u8 xapic[1];
+
+void ipi_kick(volatile u8 *regs, u32 dest)
+{
+	assert_ptr_equal(regs, lapic.regs);
+	__atomic_add_fetch(&kicks[dest], 1, __ATOMIC_SEQ_CST);
+}
+void ipi_send(u32 cpu, u8 vector) { ipi_kick(lapic.regs, cpu); }
 u32 lapic_dest(u32 cpu) { return cpu; }
 u64 timer_slice(u64 now)
 {
@@ -97,19 +104,19 @@ static void place(struct vm *m, struct vcpu *v, u32 i, u32 cpu)
 static void setup_cpus(u32 n)
 {
 	memset(queues, 0, sizeof(queues));
+	memset(woken, 0, sizeof(woken));
 	memset(kicks, 0, sizeof(kicks));
 	memset(&vm, 0, sizeof(vm));
 	memset(&other_vm, 0, sizeof(other_vm));
 	cpu_count = n;
+	percpu.id = 0;
 	vm.id = 3;
 	other_vm.id = 63;
 	for (u32 i = 0; i < VCPUS; i++)
 		place(&vm, &vcpus[i], i, i % n);
 	for (u32 i = 0; i < 2; i++)
 		place(&other_vm, &others[i], i, i % n);
-	percpu.id = 0;
 	percpu.timer_deadline = TIMER_NEVER;
-	own = own_queue();
 	slices = 0;
 	armed = 0;
 	slice_ticks = BIT(40); /* longer than a test, on any host */
@@ -138,12 +145,18 @@ static struct run_queue *make_current(struct vcpu *v)
 
 static void homes(void **state)
 {
-	assert_int_equal(vcpus[5].mates, 0xaaaaaaaaaaaaaaaaUL);
-	assert_int_equal(vcpus[62].mates, 0x5555555555555555UL);
-	assert_int_equal(others[1].mates, 2);
+	for (u32 i = 0; i < VCPUS; i++) {
+		assert_ptr_equal(vm.home[i], &queues[i % 2]);
+		assert_int_equal(vm.elsewhere[i],
+				 i % 2 == 0 ? 0xaaaaaaaaaaaaaaaaUL : 0x5555555555555555UL);
+	}
+	assert_int_equal(queues[0].homes[vm.id], 0x5555555555555555UL);
+	assert_int_equal(queues[1].homes[other_vm.id], 2);
+	assert_int_equal(other_vm.elsewhere[1], ~2UL);
 	assert_int_equal(queues[0].homed, 33);
 	sched_unplace(&vcpus[0]);
 	assert_int_equal(queues[0].homed, 32);
+	assert_int_equal(queues[0].homes[vm.id], 0x5555555555555554UL);
 }
 
 static void woken_joins_when_the_cpu_looks(void **state)
@@ -172,14 +185,14 @@ static void nothing_to_do(void **state)
 {
 	vcpu_hazard(&vcpus[2], HAZ_TLB);
 	assert_null(take_next(own));
-	assert_int_equal(own->woken_vms | own->woken[vm.id], 0);
+	assert_int_equal(own->woken_vms | woken[vm.id], 0);
 	make_current(&vcpus[2]);
 	own->woken_vms = BIT(vm.id);
-	own->woken[vm.id] = BIT(2);
+	woken[vm.id] = BIT(2);
 	let_go(own, &vcpus[2]);
 	assert_int_equal(own->waiting, 1);
 	own->woken_vms = BIT(vm.id);
-	own->woken[vm.id] = BIT(2);
+	woken[vm.id] = BIT(2);
 	assert_ptr_equal(take_next(own), &vcpus[2]);
 	assert_null(pop_head(own));
 	own->woken_vms = BIT(17); /* a VM that has gone */
@@ -192,22 +205,54 @@ static void sets(void **state)
 {
 	own->slice_end = SLICE_NONE;
 	queues[1].slice_end = SLICE_IDLE;
-	assert_int_equal(sched_wake_set(&vm, 0xff, 77), 77);
-	assert_int_equal(queues[0].woken[vm.id], 0x55);
-	assert_int_equal(queues[1].woken[vm.id], 0xaa);
+	assert_int_equal(sched_wake_set(&vm, 77, rdtsc(), 0, 0xff), 77);
+	assert_int_equal(woken[vm.id], 0xff);
 	assert_int_equal(queues[0].woken_vms, BIT(vm.id));
 	assert_int_equal(queues[1].woken_vms, BIT(vm.id));
 	assert_int_equal(kicks[0], 0);
 	assert_int_equal(kicks[1], 1);
 	assert_int_equal(slices, 1);
-	for (u32 i = 0; i < 8; i++)
-		assert_int_not_equal(vcpus[i].pv.wait_start, 0);
-	assert_int_equal(vcpus[8].pv.wait_start, 0);
-	(void)sched_wake_set(&vm, BIT(63) | BIT(62), 0);
-	assert_int_equal(queues[0].woken[vm.id], 0x55 | BIT(62));
-	assert_int_equal(queues[1].woken[vm.id], 0xaa | BIT(63));
+	(void)sched_wake_set(&vm, 0, rdtsc(), 0, BIT(63) | BIT(62));
+	assert_int_equal(woken[vm.id], 0xff | BIT(63) | BIT(62));
 	assert_int_equal(slices, 1); /* it runs already */
 	assert_int_equal(kicks[1], 2);
+	/* Each CPU takes its own, and leaves the others'. */
+	for (u32 i = 0; i < VCPUS; i++)
+		vcpus[i].hazards = HAZ_IRQ;
+	drain(own);
+	assert_int_equal(own->waiting, 5);
+	assert_int_equal(woken[vm.id], 0xaa | BIT(63));
+	drain(&queues[1]);
+	assert_int_equal(queues[1].waiting, 5);
+	assert_int_equal(woken[vm.id], 0);
+}
+
+/* One CPU each: an idle one is told of who is away, one that runs a vCPU of it, and the caller's
+ * own not of its current one. */
+static void one_cpu_each(void **state)
+{
+	for (u32 i = 0; i < 2; i++) {
+		lapic.regs = i == 0 ? xapic : NULL;
+		setup_cpus(64);
+		for (u32 cpu = 0; cpu < 64; cpu++)
+			queues[cpu].slice_end = cpu == 9 ? rdtsc() + slice_ticks : SLICE_IDLE;
+		own->slice_end = SLICE_NONE;
+		assert_int_equal(sched_wake_set(&vm, 5, rdtsc(), 0xff01, 0xff0202), 5);
+		assert_int_equal(woken[vm.id], 0xff0202);
+		for (u32 cpu = 0; cpu < 64; cpu++) {
+			bool looks;
+
+			assert_int_equal(kicks[cpu], cpu == 1 || (cpu >= 8 && cpu < 24));
+			looks = cpu == 1 || cpu == 9 || (cpu >= 16 && cpu < 24);
+			assert_int_equal(queues[cpu].woken_vms, looks ? BIT(vm.id) : 0);
+		}
+		assert_int_equal(slices, 0);
+		assert_int_equal(sched_wake_set(&vm, 6, rdtsc(), BIT(63), 1), 6);
+		assert_int_equal(own->woken_vms, BIT(vm.id));
+		assert_int_equal(slices, 1);
+		assert_int_equal(kicks[63], 1);
+		assert_int_equal(kicks[0], 0);
+	}
 }
 
 static void whom_to_kick(void **state)
@@ -224,7 +269,7 @@ static void whom_to_kick(void **state)
 	vcpus[7].place = VCPU_CURRENT; /* in guest mode */
 	give(&vcpus[7]);
 	assert_int_equal(kicks[1], 3);
-	assert_int_equal(queues[1].woken[vm.id] & BIT(7), 0);
+	assert_int_equal(woken[vm.id] & BIT(7), 0);
 	vcpus[9].place = VCPU_WAITS;
 	give(&vcpus[9]);
 	assert_int_equal(kicks[1], 3);
@@ -232,9 +277,9 @@ static void whom_to_kick(void **state)
 	give(&vcpus[0]);
 	assert_int_equal(kicks[0], 0);
 	/* All in one set: one that runs there, one that is away. */
-	(void)sched_wake_set(&vm, BIT(7) | BIT(11), 0);
+	(void)sched_wake_set(&vm, 0, rdtsc(), BIT(7), BIT(11));
 	assert_int_equal(kicks[1], 4);
-	assert_int_equal(queues[1].woken[vm.id] & (BIT(7) | BIT(11)), BIT(11));
+	assert_int_equal(woken[vm.id] & (BIT(7) | BIT(11)), BIT(11));
 }
 
 static void slices_begin_and_end(void **state)
@@ -276,19 +321,19 @@ static void kicked(void **state)
 
 	kick_interrupt();
 	assert_int_equal(q->slice_end, SLICE_NONE);
-	q->woken[vm.id] = BIT(4);
+	woken[vm.id] = BIT(4);
 	q->woken_vms = BIT(vm.id);
 	kick_interrupt();
 	assert_true(q->slice_end > rdtsc());
 	assert_int_equal(armed, q->slice_end);
 }
 
-/* Its bit was set behind the last look for the next vCPU, while a slice still ran: no kick comes. */
+/* Its bit was set behind the last look for the next vCPU, while a slice still ran: no kick. */
 static void last_look_before_halt(void **state)
 {
 	halts = 0;
 	assert_null(take_next(own));
-	own->woken[vm.id] = BIT(4);
+	woken[vm.id] = BIT(4);
 	own->woken_vms = BIT(vm.id);
 	idle(own);
 	assert_int_equal(halts, 0);
@@ -369,7 +414,7 @@ static void boost(void **state)
 	assert_null(take_next(q));
 }
 
-/* --- threads ------------------------------------------------------------------------------------- */
+/* --- threads ---------------------------------------------------------------------------------- */
 
 #define CPUS 2
 #define WAKERS 3
@@ -424,18 +469,19 @@ static void wait_for_interrupt(void)
 /* Something to do for the set, as a hypercall gives it. */
 static void ask(u64 set)
 {
-	u64 tell = 0;
+	u64 away = 0, current = 0, now = rdtsc();
 
 	for (u64 rest = set; rest != 0; rest &= rest - 1) {
 		struct vcpu *v = vm.vcpu[lowest_bit(rest)];
 
 		__atomic_add_fetch(&asked[v->id], 1, __ATOMIC_SEQ_CST);
 		__atomic_or_fetch(&v->hazards, HAZ_IRQ, __ATOMIC_SEQ_CST);
-		if (v->place != VCPU_WAITS)
-			tell |= BIT(v->id);
+		switch (__atomic_load_n(&v->place, __ATOMIC_SEQ_CST)) {
+		case VCPU_AWAY: away |= BIT(v->id); v->pv.wait_start = now; break;
+		case VCPU_CURRENT: current |= BIT(v->id); break;
+		}
 	}
-	if (tell != 0)
-		(void)sched_wake_set(&vm, tell, 0);
+	(void)sched_wake_set(&vm, 0, now, current, away);
 }
 
 /* A guest: does what there is, sometimes wakes others, sometimes halts, else goes on. */
@@ -491,7 +537,8 @@ static void *waker_thread(void *arg)
 {
 	u64 n = (u64)arg;
 
-	percpu.id = 100 + (u32)n;
+	percpu.id = 100 + (u32)n; /* none of the vCPUs' */
+	own = own_queue();
 	seed = 1000 + n;
 	for (u32 i = 0; i < ROUNDS; i++) {
 		/* Each third of the vCPUs is asked by this waker and by guests. */
@@ -568,6 +615,7 @@ int main(void)
 		cmocka_unit_test_setup(woken_joins_when_the_cpu_looks, setup),
 		cmocka_unit_test_setup(nothing_to_do, setup),
 		cmocka_unit_test_setup(sets, setup),
+		cmocka_unit_test_setup(one_cpu_each, setup),
 		cmocka_unit_test_setup(whom_to_kick, setup),
 		cmocka_unit_test_setup(slices_begin_and_end, setup),
 		cmocka_unit_test_setup(kicked, setup),

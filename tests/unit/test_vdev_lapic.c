@@ -1033,6 +1033,43 @@ static void trigger_mode_register(void **state)
 	stop();
 }
 
+static u64 unusual(u32 vector)
+{
+	return vm->p.unusual[vector] & 7; /* of three; all others are closed */
+}
+
+/* Who must be sent to by vlapic_deliver(): for whom sends to a set of LAPICs in one look. */
+static void unusual_states(void **state)
+{
+	start(3);
+	wr(0, SVR, 0x1FF);
+	wr(1, SVR, 0x1FF);
+	wr(2, SVR, 0x0FF);
+	for (u32 vector = 0; vector < 256; vector++)
+		assert_int_equal(unusual(vector), vector < 16 ? 7 : 4);
+	wr(2, SVR, 0x1FF);
+	wr(1, SVR, 0x0FF);
+	assert_int_equal(unusual(0x50), 2);
+	wr(1, SVR, 0x1FF);
+	assert_int_equal(unusual(0x50), 0);
+	/* Level triggered: that vector of that LAPIC, until it comes edge triggered. */
+	vlapic_deliver(&vm->lapic[1], APIC_FIXED, 0x50, true);
+	assert_int_equal(unusual(0x50), 2);
+	assert_int_equal(unusual(0x51), 0);
+	wr(1, SVR, 0x0FF);
+	wr(1, SVR, 0x1FF); /* the bit of TMR is still there */
+	assert_int_equal(unusual(0x50), 2);
+	assert_int_equal(unusual(0x51), 0);
+	vlapic_deliver(&vm->lapic[1], APIC_FIXED, 0x50, false);
+	assert_int_equal(unusual(0x50), 0);
+	/* Off altogether, and after INIT. */
+	assert_int_equal(wrmsr(0, MSR_APIC_BASE, rdmsr(0, MSR_APIC_BASE) & ~BIT(11)), 0);
+	assert_int_equal(unusual(0xFF), 1);
+	vlapic_reset(&vm->lapic[2], true);
+	assert_int_equal(unusual(0xFF), 5);
+	stop();
+}
+
 static void virtual_wire(void **state)
 {
 	start(2);
@@ -1099,6 +1136,7 @@ int main(void)
 		cmocka_unit_test(sent_to_itself),
 		cmocka_unit_test(sent_to_itself_among_others),
 		cmocka_unit_test(trigger_mode_register),
+		cmocka_unit_test(unusual_states),
 		cmocka_unit_test(virtual_wire),
 	};
 
