@@ -50,7 +50,7 @@ static inline const struct cpuid_entry *cpuid_static(const struct cpuid_table *t
 {
 	u32 ext = leaf - CPUID_EXT_BASE, hv = leaf - CPUID_HV_BASE;
 
-	if (leaf < CPUID_BASIC_LEAVES)
+	if (likely(leaf < CPUID_BASIC_LEAVES))
 		return (t->basic_dyn >> leaf & 1) ? NULL : &t->basic[leaf];
 	if (ext < CPUID_EXT_LEAVES)
 		return &t->ext[ext];

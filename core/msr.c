@@ -225,21 +225,13 @@ static __attribute__((noinline)) int read_other(struct vcpu *v, u32 msr, u64 *va
 /* Those that are asked for often; read_other() knows the rest. */
 int msr_read(struct vcpu *v, u32 msr, u64 *value)
 {
-	switch (msr) {
-	case MSR_X2APIC_FIRST ... MSR_X2APIC_LAST:
-	case MSR_TSC_DEADLINE:
+	if (msr_read_fast(v, msr, value))
+		return 0;
+	if ((msr & ~0xffU) == MSR_X2APIC_FIRST || msr == MSR_TSC_DEADLINE)
 		return lapic_read_msr(v, msr, value);
-	case MSR_APIC_BASE:
-		*value = v->lapic.base_msr;
-		return 0;
-	case MSR_EFER:
+	if (msr == MSR_EFER)
 		return virt->get_reg(v, VREG_EFER, value);
-	case MSR_MTRRCAP: /* fixed ranges and write combining offered */
-		*value = MTRR_VARIABLE | BIT(8) | BIT(10);
-		return 0;
-	default:
-		return read_other(v, msr, value);
-	}
+	return read_other(v, msr, value);
 }
 
 static int write_unswitched(struct vcpu *v, u32 msr, u64 value)

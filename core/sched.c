@@ -553,8 +553,9 @@ void sched_loop(void)
 		struct vcpu *v;
 
 		if (cpu_number() == 0) {
-			__atomic_store_n(&q->notified, false, __ATOMIC_SEQ_CST);
-			vm_poll();
+			/* vm_power() says that there is something for vm_poll(): it looks at all VMs. */
+			if (__atomic_exchange_n(&q->notified, false, __ATOMIC_SEQ_CST))
+				vm_poll();
 			console_task();
 		}
 		v = take_next(q);

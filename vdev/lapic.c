@@ -617,7 +617,7 @@ static void timer_program(struct vlapic *l, u64 now)
 void vlapic_tsc_changed(struct vlapic *l)
 {
 	spin_lock(&l->timer_lock);
-	if (l->deadline_tsc)
+	if (l->deadline_tsc || l->armed_tsc)
 		timer_program(l, vdev_now_ns(l->host));
 	spin_unlock(&l->timer_lock);
 }
@@ -712,20 +712,24 @@ RARE static void move_deadline(struct vlapic *l, u64 tsc)
 		tsc = 0;
 	}
 	l->deadline_tsc = tsc;
-	timer_program(l, vdev_now_ns(l->host));
+	if (tsc != 0 || l->due_ns != 0)
+		timer_program(l, vdev_now_ns(l->host));
 	spin_unlock(&l->timer_lock);
-	if (now_due)
+	if (now_due && (lvt & 0xF0) != 0)
+		send_to_self(l, lvt & 0xFF);
+	else if (now_due)
 		deliver_fixed(l, (u8)lvt, false);
 }
 
 /*
- * A deadline that is only put off, as kernels do again and again, leaves the host's
- * timer where it is: that comes too early, once for however many, and looks again.
+ * A deadline that is only put off, or off (0) until the next one, as kernels do again and
+ * again, leaves the host's timer where it is: that comes too early, once for however many,
+ * and looks again. One less on both sides, so that 0 is later than all.
  */
 static void write_deadline(struct vlapic *l, u64 tsc)
 {
 	spin_lock(&l->timer_lock);
-	if (unlikely(!l->armed_tsc || tsc < l->armed_tsc)) {
+	if (unlikely(tsc - 1 < l->armed_tsc - 1)) {
 		move_deadline(l, tsc);
 		return;
 	}
@@ -834,7 +838,7 @@ u32 vlapic_mmio_read(struct vlapic *l, u32 offset, u32 size)
 	return value;
 }
 
-/* All but EOI, ICR and TPR. */
+/* All but EOI, TPR and both halves of ICR. */
 RARE static void mmio_write_rest(struct vlapic *l, u32 reg, u32 value)
 {
 	if (write_register(l, reg, value))
@@ -842,7 +846,6 @@ RARE static void mmio_write_rest(struct vlapic *l, u32 reg, u32 value)
 	switch (reg) {
 	case REG_LDR: poke(l->ldr, value & 0xFF000000); break;
 	case REG_DFR: poke(l->dfr, value | 0x0FFFFFFF); break;
-	case REG_ICR2: l->icr_high = value & 0xFF000000; break;
 	case REG_ID:
 	case REG_VERSION:
 	case REG_APR:
@@ -865,6 +868,8 @@ void vlapic_mmio_write(struct vlapic *l, u32 offset, u32 size, u32 value)
 	} else if (likely(offset == REG_ICR << 4)) {
 		l->icr_low = value & ICR_WRITABLE;
 		icr_send(l, l->icr_low, l->icr_high >> 24);
+	} else if (likely(offset == REG_ICR2 << 4)) {
+		l->icr_high = value & 0xFF000000;
 	} else if (offset == REG_TPR << 4) {
 		write_tpr(l, (u8)value);
 	} else if ((offset & 0xF) == 0 && offset < PAGE_SIZE) {
@@ -878,8 +883,7 @@ void vlapic_mmio_write(struct vlapic *l, u32 offset, u32 size, u32 value)
 static u32 x2apic_reserved(u32 reg)
 {
 	switch (reg) {
-	case REG_TPR:
-	case REG_SELF_IPI: return ~0xFFU;
+	case REG_TPR: return ~0xFFU;
 	case REG_SVR: return ~SVR_WRITABLE;
 	case REG_ESR: return ~0U;
 	case REG_DIVIDE: return ~0xBU;
@@ -896,10 +900,6 @@ RARE static int x2apic_write_rest(struct vlapic *l, u32 reg, u64 value)
 		return -EINVAL;
 	if (reg == REG_LVT + LVT_TIMER && TIMER_MODE((u32)value) > TIMER_DEADLINE)
 		return -EINVAL;
-	if (reg == REG_SELF_IPI) {
-		self_ipi(l, (u8)value);
-		return 0;
-	}
 	return write_register(l, reg, (u32)value) ? 0 : -EINVAL;
 }
 
@@ -907,18 +907,20 @@ static int x2apic_write(struct vlapic *l, u32 reg, u64 value)
 {
 	if (unlikely(l->mode != VLAPIC_X2APIC))
 		return -EINVAL;
-	if (likely(reg == REG_EOI)) {
-		if (unlikely(value))
-			return -EINVAL;
-		vlapic_eoi(l);
-		return 0;
-	}
 	if (likely(reg == REG_ICR)) {
 		if (unlikely((u32)value & ICR_RESERVED))
 			return -EINVAL;
 		l->icr_low = (u32)value & ICR_WRITABLE;
 		l->icr_high = (u32)(value >> 32);
 		icr_send(l, l->icr_low, l->icr_high);
+		return 0;
+	}
+	if (likely(reg == REG_SELF_IPI && value <= 0xFF)) {
+		self_ipi(l, (u8)value);
+		return 0;
+	}
+	if (likely(reg == REG_EOI && value == 0)) {
+		vlapic_eoi(l);
 		return 0;
 	}
 	return x2apic_write_rest(l, reg, value);

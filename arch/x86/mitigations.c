@@ -115,7 +115,7 @@ static const struct row {
 	struct decision (*decide)(const struct facts *f);
 	size_t offset; /* in struct mitigations */
 } rows[] = {
-	{ "return stack", "each exit", "47 instructions", decide_return_stack,
+	{ "return stack", "each exit", "46 instructions", decide_return_stack,
 	  offsetof(struct mitigations, return_stack) },
 	{ "VERW", "each entry", "1 instruction", decide_verw, offsetof(struct mitigations, verw) },
 	{ "L1D flush", "each entry", "4 instructions", decide_l1d,

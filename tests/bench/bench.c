@@ -15,7 +15,8 @@
  *
  * With the option "trace" it waits for a byte on COM1, then does each operation
  * a few times only, with calls of mark_operation() and mark_turn() between them:
- * who logs single instructions finds by these which belong to what.
+ * who logs single instructions finds by these which belong to what. The names come
+ * at the end, after another byte, when nobody logs any more what printing takes.
  */
 #include "rt.h"
 
@@ -222,8 +223,8 @@ static void on_other(struct frame *f)
 {
 	(void)f;
 	other_idle = false;
-	other_taken++;
 	apic_eoi();
+	other_taken++;
 }
 
 static void other_cpu(u32 cpu)
@@ -299,9 +300,12 @@ static bool same(const char *a, const char *b)
 	return strcmp(a, b) == 0;
 }
 
-#define TRACE_TURNS 8u
+#define TRACE_NAMES 64u
 
 static bool trace;
+static u32 trace_turns_each = 8;
+static const char *traced[TRACE_NAMES];
+static u32 traced_count;
 
 /* Not one function folded into the other: each needs an address of its own. */
 void __attribute__((noinline, noipa)) mark_operation(void) { __asm__ volatile("nop"); }
@@ -311,20 +315,31 @@ static void trace_turns(const char *name, op_fn *op)
 {
 	op();
 	mark_operation();
-	for (u32 i = 0; i < TRACE_TURNS; i++) {
+	for (u32 i = 0; i < trace_turns_each; i++) {
 		mark_turn();
 		op();
 	}
 	mark_turn();
-	print("bench %s 0\n", name);
+	if (traced_count < TRACE_NAMES)
+		traced[traced_count++] = name;
 }
 
-static void wait_for_byte(void)
+static void wait_for_byte(const char *why)
 {
-	print("bench ready\n");
+	print("bench %s\n", why);
 	while ((inb(COM1 + 5) & 1) == 0)
 		;
 	inb(COM1);
+}
+
+static _Noreturn void done(void)
+{
+	if (trace)
+		wait_for_byte("traced");
+	for (u32 i = 0; i < traced_count; i++)
+		print("bench %s 0\n", traced[i]);
+	print("bench done\n");
+	guest_exit(0);
 }
 
 static void bench_turns(const char *name, op_fn *op, u32 turns)
@@ -454,9 +469,11 @@ static void timer(void)
 	apic_write(APIC_LVT_TIMER, 0x10000);
 }
 
-/* A first turn before each: the CPU must already do what the name says. */
+/* A first turn before each: the CPU must already do what the name says. Not every turn takes the
+ * same way, so that more of them are traced. */
 static void other(void)
 {
+	trace_turns_each = 64;
 	irq_handler[IRQ_OTHER] = on_other;
 	ap_work = other_cpu;
 	low_init();
@@ -526,23 +543,20 @@ int main(void)
 	}
 	halted_others((u32)option_number("others", 0));
 	if (trace)
-		wait_for_byte();
+		wait_for_byte("ready");
 	if (option("ipi", text, sizeof(text))) {
 		other();
-		print("bench done\n");
-		guest_exit(0);
+		done();
 	}
 	print("bench loop %lu\n", overhead / TURNS);
 	if (option("short", text, sizeof(text))) {
 		short_operations();
-		print("bench done\n");
-		guest_exit(0);
+		done();
 	}
 	if (option("reference", text, sizeof(text))) {
 		sti();
 		BENCH_ALL(reference_operations);
-		print("bench done\n");
-		guest_exit(0);
+		done();
 	}
 	BENCH_ALL(plain_operations);
 	if (!plain)
@@ -552,6 +566,5 @@ int main(void)
 	cli();
 	timer();
 	with_x2apic();
-	print("bench done\n");
-	guest_exit(0);
+	done();
 }

@@ -7,9 +7,9 @@ Usage: ipi.py [--build DIR] [--json FILE] [--series 6.12] [--no-kvm]
 A vCPU sends (ICR's two halves by MMIO) and waits until the other's handler has run and written
 EOI. The target spins or halts, on a CPU of its own or on the sender's. An emulator that counts
 instructions runs its CPUs in turns, so the guest's clock says nothing here: the instructions
-executed outside the guest are counted one by one, mitigations off, the cheapest of 8 turns. On
-one CPU both switches from vCPU to vCPU are part of a turn, and what the spinning of the sender
-costs the hypervisor till its time is over.
+executed outside the guest are counted one by one, mitigations off, and of 64 turns the median
+counts. On one CPU both switches from vCPU to vCPU are part of a turn, and what the spinning of
+the sender costs the hypervisor till its time is over.
 """
 
 import json
@@ -43,25 +43,23 @@ def short_turns(m):
 
 
 def options(build, tmp):
-    """Logged are the hypervisor's or the host kernel's instructions and the guest's marks, not how
-    the guest's CPUs spin."""
-    marks = single.addresses(build / "guests" / "bench.elf64", "mark_operation", "mark_turn")
-    ranges = [f"{mark:#x}+1" for mark in marks] + ["0xffff800000000000..0xffffffffffffffff"]
-    return ["-gdb", f"unix:{tmp / 'gdb'},server=on,wait=off", "-dfilter", ",".join(ranges),
-            *machine.COUNTING]
+    return ["-gdb", f"unix:{tmp / 'gdb'},server=on,wait=off",
+            *single.filtered(build / "guests" / "bench.elf64"), *machine.COUNTING]
 
 
-def counted(m, build):
-    return single.expensive(m, m.tmp / "log", build / "guests" / "bench.elf64",
-                            lambda: short_turns(m))
+def counted(m, build, log=single.Log):
+    """{operation: Counter} of the median turn."""
+    names = single.collect(m, m.tmp / "log", lambda: short_turns(m))
+    found = single.by_operation(names, log(m.tmp / "log"), build / "guests" / "bench.elf64")
+    return {name: turns[len(turns) // 2] for name, turns in found.items()}
 
 
-def ravelin(emu, build, cpus):
+def ravelin(emu, build, cpus, log=single.Log):
     with tempfile.TemporaryDirectory() as tmp:
         tmp = pathlib.Path(tmp)
         with machine.on_ravelin(emu, tmp, build, cmdline="trace ipi", vcpus=2, cpus=cpus,
                                 counting=False, extra=options(build, tmp)) as m:
-            return counted(m, build)
+            return counted(m, build, log)
 
 
 def kvm(emu, build, tmp, cpus):
@@ -90,15 +88,19 @@ def measure(build, series):
 
 
 def table(found):
-    rows = [f"{'':28}" + "".join(f"{who:>10}  {'expensive ones':34}" for who in found)]
+    """Counts, and how many times Ravelin's KVM's is, then the expensive ones among them."""
+    rows = [f"{'':28}" + "".join(f"{who:>9}" for who in found) + f"{'times':>7}"]
+    notes = []
     for case, _ in CASES:
         for operation in OPERATIONS:
-            row = f"{operation + ', ' + case:28}"
-            for cases in found.values():
-                figure = cases[case][operation]
-                row += f"{figure['instructions']:10}  {run.expensive_text(figure):34}"
-            rows.append(row.rstrip())
-    return "\n".join(rows)
+            name = f"{operation}, {case}"
+            figures = [cases[case][operation] for cases in found.values()]
+            counts = [figure["instructions"] for figure in figures]
+            ratio = f"{counts[1] / counts[0]:7.1f}" if len(counts) > 1 else ""
+            rows.append(f"{name:28}" + "".join(f"{count:9}" for count in counts) + ratio)
+            notes += [f"{name:28}{who:9}{run.expensive_text(figure)}"
+                      for who, figure in zip(found, figures)]
+    return "\n".join([*rows, "", *notes])
 
 
 def main(argv):

@@ -54,9 +54,10 @@ def measure(emu, tmp, mitigations, **host):
 
 def expensive(emu, tmp, build, mitigations):
     """{operation: Counter} of the instructions outside the guest, its QEMU's included."""
+    elf = build / "guests" / "bench.elf64"
     argv = host_argv(emu, tmp, mitigations, append="GUEST_CMDLINE=trace")
-    with machine.Machine([*argv, *machine.COUNTING], tmp) as m:
-        return single.expensive(m, tmp / "log", build / "guests" / "bench.elf64")
+    with machine.Machine([*argv, *machine.COUNTING, *single.filtered(elf)], tmp) as m:
+        return single.expensive(m, tmp / "log", elf)
 
 
 def figures(emu, tmp, build, mitigations):

@@ -2,20 +2,22 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Where the instructions of operations go.
 
-Usage: profile.py [--build DIR] [--mitigations] OPERATION...
+Usage: profile.py [--build DIR] [--json FILE] [--mitigations | --ipi CPUS] OPERATION...
 
 Runs the benchmark's payload on Ravelin in the SEV machine's emulator, lets it log single
 instructions, and prints for each operation how many fall on each function of the hypervisor.
+With --ipi the operations are ipi.running and ipi.halted (ipi.py) on that many CPUs.
 """
 
-import argparse
 import bisect
 import collections
+import json
 import pathlib
 import subprocess
 import sys
 import tempfile
 
+import ipi
 import machine
 import single
 
@@ -34,23 +36,34 @@ class Functions:
         self.log = log
         self.starts, self.names = symbols(elf)
 
+    def name(self, pc):
+        at = bisect.bisect_right(self.starts, pc) - 1
+        return self.names[at] if at >= 0 else hex(pc)
+
     def __iter__(self):
+        names = {}
         for pc, guest, _ in self.log:
-            at = bisect.bisect_right(self.starts, pc) - 1
-            yield pc, guest, self.names[at] if at >= 0 else hex(pc)
+            if pc not in names:
+                names[pc] = self.name(pc)
+            yield pc, guest, names[pc]
 
 
-def profiles(build, mitigations):
-    """{operation: Counter of functions}, the cheapest turn of each."""
+def profiles(build, mitigations, ipi_cpus=0):
+    """{operation: Counter of functions}, the cheapest turn of each; of an IPI the median."""
     elf = build / "guests" / "bench.elf64"
+
+    def by_function(path):
+        return Functions(single.Log(path), build / "ravelin.debug")
+    if ipi_cpus:
+        return ipi.ravelin(machine.emulator(build), build, ipi_cpus, by_function)
     with tempfile.TemporaryDirectory() as tmp:
         tmp = pathlib.Path(tmp)
         emu = machine.emulator(build)
-        with machine.on_ravelin(emu, tmp, build, mitigations, cmdline="trace") as m:
+        with machine.on_ravelin(emu, tmp, build, mitigations, cmdline="trace",
+                                extra=single.filtered(elf)) as m:
             names = single.collect(m, tmp / "log")
-        log = Functions(single.Log(tmp / "log"), build / "ravelin.debug")
-        found = single.turns(log, *single.addresses(elf, "mark_operation", "mark_turn"))
-    return {name: min(t, key=lambda c: c["instructions"]) for name, t in zip(names, found)}
+        found = single.by_operation(names, by_function(tmp / "log"), elf)
+    return {name: t[0] for name, t in found.items()}
 
 
 def show(name, counts):
@@ -61,17 +74,18 @@ def show(name, counts):
 
 
 def main(argv):
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--build", type=pathlib.Path, default=machine.TOP / "build")
+    parser = machine.argument_parser(__doc__)
     parser.add_argument("--mitigations", action="store_true")
+    parser.add_argument("--ipi", type=int, default=0)
     parser.add_argument("operation", nargs="+")
     opt = parser.parse_args(argv)
-    found = profiles(opt.build, opt.mitigations)
+    found = profiles(opt.build, opt.mitigations, opt.ipi)
     for name in opt.operation:
         if name not in found:
             raise SystemExit(f"no operation {name}; there are: {' '.join(found)}")
         show(name, found[name])
+    if opt.json:
+        opt.json.write_text(json.dumps({n: found[n] for n in opt.operation}, indent=1) + "\n")
     return 0
 
 

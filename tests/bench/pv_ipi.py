@@ -2,33 +2,28 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What the hypercall that sends an interrupt to a set of vCPUs costs, in instructions.
 
-Usage: pv_ipi.py [--build DIR] [--qemu PATH] [--quick]
+Usage: pv_ipi.py [--build DIR] [--json FILE] [--quick]
 
-The payload (pvipi.c) runs in the SEV machine's emulator, whose clock counts instructions. A call to
-n vCPUs may cost 150 + 25 n instructions, its exit and entry included, whether they run, wait for
+The payload (pvipi.c) runs in the SEV machine's emulator, whose clock counts instructions. A call
+to n vCPUs may cost 150 + 25 n instructions, its exit and entry included, whether they run, wait for
 their CPU or halt, and however many CPUs must be interrupted. One case may cost ONE_HERE more: the
-sender ran alone, one target that halts lives on its CPU, and others halt on idle CPUs. Status 1 when
-one costs more.
+sender ran alone, one target that halts lives on its CPU, and others halt on idle CPUs. Status 1
+when one costs more.
 """
 
-import argparse
-import os
+import json
 import pathlib
 import re
-import subprocess
 import sys
 import tempfile
-import time
 
-TOP = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(TOP / "tests" / "images"))
-import media  # noqa: E402
+import machine
 
 ONE_HERE = 10
 
-# State of the targets, vCPUs, CPUs of the machine. "halted" on one CPU: the first one that wants to
-# run beside the sender also begins the sender's time slice; on several: the other CPUs are idle and
-# are woken. vCPU i lives with vCPU i + CPUs.
+# State of the targets, vCPUs, CPUs of the machine. "halted" on one CPU: the first one that wants
+# to run beside the sender also begins the sender's time slice; on several: the other CPUs are idle
+# and are woken. vCPU i lives with vCPU i + CPUs.
 RUNS = [("waiting", 64, 1), ("requested", 64, 1), ("halted", 64, 1), ("halted", 8, 8),
         ("halted", 64, 4), ("running", 8, 8)]
 QUICK = [("waiting", 9, 1), ("requested", 9, 1), ("halted", 9, 1), ("halted", 4, 4),
@@ -51,71 +46,52 @@ autostart = yes
 """
 
 
-def emulator():
-    """The emulator that `make sev-machine` builds, or SEV_QEMU."""
-    if os.environ.get("SEV_QEMU"):
-        return os.environ["SEV_QEMU"]
-    built = subprocess.run([TOP / "tests/sev-machine/build.sh"], check=True, text=True,
-                           stdout=subprocess.PIPE)
-    return built.stdout.split()[-1]
-
-
 def limit(state, smp, targets):
     one_here = state == "halted" and smp > 1 and targets // smp == 1
     return 150 + 25 * targets + (ONE_HERE if one_here else 0)
 
 
-def accelerator(host):
+def emulator_for(emu, host):
     """With x2APIC the timer is set by WRMSR; an emulator that counts instructions ends there ("Bad
     icount read") unless each instruction is a block of its own."""
-    return "tcg,thread=single" + (",one-insn-per-tb=on" if host == "x2apic" else "")
+    return [a + ",one-insn-per-tb=on" if host == "x2apic" and a.startswith("tcg") else a
+            for a in emu]
 
 
-def measure(qemu, build, state, cpus, smp, host="xapic", guest="xapic", seconds=400):
-    """{targets: instructions}"""
+def measure(emu, build, state, cpus, smp, host="xapic", guest="xapic", seconds=400):
+    """{targets: instructions}. emu: as of machine.emulator()"""
+    conf = CONF.format(state=state, cpus=cpus, x2apic=int(guest == "x2apic"))
+    files = {"pvipi.elf": build / "guests" / "pvipi.elf"}
+    cpu = f"EPYC,+svm,+npt,x2apic={'on' if host == 'x2apic' else 'off'}"
     with tempfile.TemporaryDirectory() as tmp:
-        iso, com = pathlib.Path(tmp) / "pvipi.iso", pathlib.Path(tmp) / "com1"
-        conf = CONF.format(state=state, cpus=cpus, x2apic=int(guest == "x2apic"))
-        media.iso(iso, build / "ravelin.elf", conf,
-                  {"pvipi.elf": build / "guests" / "pvipi.elf"})
-        cpu = f"EPYC,+svm,+npt,x2apic={'on' if host == 'x2apic' else 'off'}"
-        argv = [qemu, "-accel", accelerator(host), "-object", "sev-memory,id=sev",
-                "-L", "/usr/share/seabios", "-L", "/usr/share/qemu", "-M", "q35", "-cpu", cpu,
-                "-m", "512", "-smp", str(smp), "-nodefaults", "-display", "none",
-                "-cdrom", str(iso),
-                "-serial", f"file:{com}", "-icount", "shift=0,sleep=off"]
-        with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as proc:
-            end, text = time.monotonic() + seconds, ""
-            while time.monotonic() < end and "guest: exit" not in text and proc.poll() is None:
-                time.sleep(0.2)
-                text = com.read_text(errors="replace") if com.exists() else ""
-            proc.kill()
-            errors = proc.stderr.read()
+        with machine.start_ravelin(emulator_for(emu, host), pathlib.Path(tmp), build, conf, files,
+                                   cpus=smp, cpu=cpu) as m:
+            text = m.wait("guest: exit", seconds)
     if "pvipi done" not in text or "FAIL" in text:
-        raise SystemExit(f"the payload did not end:\n{text[-1500:]}\n{errors[-500:]}")
+        raise machine.BenchError(f"the payload did not end:\n{text[-1500:]}")
     return {int(n): int(cost) for n, cost in
-            re.findall(rf"^pvipi {state} (\d+) (\d+)\r?$", text, re.M)}
+            re.findall(rf"^pvipi {state} (\d+) (\d+)$", text, re.M)}
 
 
 def main(argv):
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--build", type=pathlib.Path, default=TOP / "build")
-    parser.add_argument("--qemu")
+    parser = machine.argument_parser(__doc__)
     parser.add_argument("--quick", action="store_true", help="a few vCPUs instead of 64")
     opt = parser.parse_args(argv)
-    qemu = opt.qemu or emulator()
-    over = 0
+    emu, found, over = machine.emulator(opt.build), [], 0
     print(f"{'host':8}{'guest':8}{'targets are':14}{'CPUs':>5}{'targets':>9}{'instructions':>14}"
           f"{'limit':>7}")
     for host, guest in MODES:
         for state, cpus, smp in QUICK if opt.quick else RUNS:
-            costs = measure(qemu, opt.build, state, cpus, smp, host, guest)
+            costs = measure(emu, opt.build, state, cpus, smp, host, guest)
+            found.append({"host": host, "guest": guest, "state": state, "cpus": smp,
+                          "costs": costs})
             for n in sorted(costs):
                 most = limit(state, smp, n)
                 over += costs[n] > most
                 print(f"{host:8}{guest:8}{state:14}{smp:5}{n:9}{costs[n]:14}{most:7}"
                       f"{'  over' if costs[n] > most else ''}", flush=True)
+    if opt.json:
+        opt.json.write_text(json.dumps(found, indent=1) + "\n")
     return 1 if over else 0
 
 

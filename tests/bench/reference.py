@@ -5,8 +5,9 @@
 Usage: reference.py [--build DIR] [--json FILE] [CASE...]
 
 CASE is one of the keys of CASES below; without one all of them are run. Status 1 when a count is
-more than 5 % from the reference. The counts include the loop around the operation (4 or 5 instructions),
-as the reference's do. What makes the two agree, each found by changing one thing at a time:
+more than 5 % from the reference. The counts include the loop around the operation (4 or 5
+instructions), as the reference's do. What makes the two agree, each found by changing one thing
+at a time:
   * the host's CPU model is "max": not of an affected family, so the kernel fills the return stack
     and uses retpolines, but has no "Safe RET" against SRSO, which it has on the model EPYC;
   * CPUID where the next RIP is saved is leaf 80000000h, found late in KVM's list of leaves; in

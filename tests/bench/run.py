@@ -35,10 +35,12 @@ def measure(emu, build, mitigations):
 
 def expensive(emu, build, mitigations):
     """{operation: Counter} of the instructions outside the guest, from a log of each of them."""
+    elf = build / "guests" / "bench.elf64"
     with tempfile.TemporaryDirectory() as tmp:
         tmp = pathlib.Path(tmp)
-        with machine.on_ravelin(emu, tmp, build, mitigations, cmdline="trace") as m:
-            return single.expensive(m, tmp / "log", build / "guests" / "bench.elf64")
+        with machine.on_ravelin(emu, tmp, build, mitigations, cmdline="trace",
+                                extra=single.filtered(elf)) as m:
+            return single.expensive(m, tmp / "log", elf)
 
 
 def joined(counts, kinds):

@@ -53,30 +53,45 @@ def addresses(elf, *names):
     return [found[n] for n in names]
 
 
-class Log:
-    """Reads an emulator's log; yields (pc, in guest, kind) of each instruction executed."""
+def filtered(elf):
+    """The emulator's options for a log that holds the marks and what is not the payload's: that has
+    less than 256 MiB, and host kernels, their programs and hypervisors are above."""
+    marks = [f"{a:#x}+1" for a in addresses(elf, "mark_operation", "mark_turn")]
+    return ["-dfilter", ",".join([*marks, "0x10000000..0xffffffffffffffff"])]
 
-    _exec = re.compile(r"^Trace \d+: \S+ \[[0-9a-f]+/([0-9a-f]+)/([0-9a-f]+)/")
-    _code = re.compile(r"^OBJD-T: ([0-9a-f]+)$")
-    _addr = re.compile(r"^0x([0-9a-f]+): ")
+
+class Log:
+    """Reads an emulator's log; yields (pc, in guest, kind) of each instruction executed.
+
+    A line of the log is one of
+        Trace 0: 0x7f150e96e300 [00000000/ffffffffb3fd5957/10d0c2b0/ff022201] ...  (executed)
+        0xffffffffb3fd5957:  ...                                   (translated, with the next line)
+        OBJD-T: 8b4e08
+    Millions of them come: each is split once, and a text is looked at only the first time.
+    """
 
     def __init__(self, path):
         self.path, self.kinds = path, {}
 
     def __iter__(self):
-        addr = None
+        addr, seen = None, {}
         with open(self.path, encoding="ascii", errors="replace") as lines:
             for line in lines:
-                if line.startswith("Trace"):
-                    match = self._exec.match(line)
-                    pc, flags = int(match.group(1), 16), int(match.group(2), 16)
-                    yield pc, bool(flags & IN_GUEST), self.kinds[pc]
-                elif line.startswith("0x"):
-                    match = self._addr.match(line)
-                    addr = int(match.group(1), 16) if match else None
-                elif line.startswith("OBJD-T") and addr is not None:
-                    match = self._code.match(line.rstrip())
-                    self.kinds[addr] = kind_of(bytes.fromhex(match.group(1)) + b"\xff\xff")
+                if line[0] == "T":
+                    _, pc, flags, _ = line.split("/", 3)
+                    found = seen.get((pc, flags))
+                    if found is None:
+                        number = int(pc, 16)
+                        found = number, bool(int(flags, 16) & IN_GUEST), self.kinds[number]
+                        seen[pc, flags] = found
+                    yield found
+                elif line[0] == "0":
+                    addr = int(line[:line.index(":")], 16)
+                elif line[0] == "O" and addr is not None:
+                    code = bytes.fromhex(line[line.index(":") + 1:])
+                    if self.kinds.get(addr, self) != kind_of(code + b"\xff\xff"):
+                        self.kinds[addr] = kind_of(code + b"\xff\xff")
+                        seen.clear()  # another program is there now
                     addr = None
 
 
@@ -99,8 +114,8 @@ def turns(log, mark_operation, mark_turn):
     return [found[:-1] for found in operations]
 
 
-def collect(machine, path, prepare=None, end="bench done"):
-    """Logs a machine's payload from "bench ready" to its end; the operations' names in order.
+def collect(machine, path, prepare=None):
+    """Logs a payload from "bench ready" to "bench traced"; its operations' names in order.
 
     prepare is called before, with the payload waiting.
     """
@@ -113,17 +128,23 @@ def collect(machine, path, prepare=None, end="bench done"):
     machine.command("log exec,in_asm,nochain")
     machine.command("one-insn-per-tb on")
     machine.command("cont")
-    start = len(machine.text)
     machine.send("g")
-    text = machine.wait(end, 900)[start:]
+    machine.wait("bench traced", 900)
     machine.command("log none")
-    return re.findall(r"^bench (\S+) 0$", text, re.M)
+    machine.command("one-insn-per-tb off")
+    machine.send("g")
+    return re.findall(r"^bench (\S+) 0$", machine.wait("bench done"), re.M)
 
 
-def expensive(machine, path, elf, prepare=None):
-    """{operation: Counter} of the cheapest turn of each."""
-    names = collect(machine, path, prepare)
-    found = turns(Log(path), *addresses(elf, "mark_operation", "mark_turn"))
+def by_operation(names, log, elf):
+    """{operation: [Counter per turn], the cheapest one first}"""
+    found = turns(log, *addresses(elf, "mark_operation", "mark_turn"))
     if len(names) != len(found):
         raise RuntimeError(f"{len(names)} operations printed, {len(found)} seen")
-    return {name: min(t, key=lambda c: c["instructions"]) for name, t in zip(names, found)}
+    return {name: sorted(t, key=lambda c: c["instructions"]) for name, t in zip(names, found)}
+
+
+def expensive(machine, path, elf):
+    """{operation: Counter} of the cheapest turn of each."""
+    names = collect(machine, path)
+    return {name: t[0] for name, t in by_operation(names, Log(path), elf).items()}

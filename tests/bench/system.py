@@ -295,17 +295,21 @@ def measured(s, name="bench"):
     start = len(s.machine.text)
     s.machine.send(f"vm console {name}\r")
     s.machine.wait_for(r"bench done\n", start, 300)
-    return {op: int(n) for op, n in re.findall(r"^bench (\S+) (\d+)$", s.machine.text[start:],
-                                               re.M)}
+    text = s.machine.text[start:]
+    found = {op: int(n) for op, n in re.findall(r"^bench (\S+) (\d+)$", text, re.M)}
+    others = re.search(r"^others (\d+)$", text, re.M)
+    return found, int(others.group(1)) if others else 0
 
 
-def cost(build, conf, count):
+def cost(build, conf, count, vcpus=1):
     with on_ravelin(build, conf, files(build), 1024) as s:
         s.gdb.start()
         shell(s)
         if count > 1:
             s.machine.wait(f"vm idle{count - 2}: started", 300)
-        found = measured(s)
+        found, others = measured(s)
+    if others != vcpus - 1:
+        raise machine.BenchError(f"of {vcpus - 1} other vCPUs {others} have started")
     return {n: found[n] for n in ("cpuid.0", "apic.eoi", "self_ipi.hlt")}
 
 
@@ -334,7 +338,7 @@ def growth(build):
     for n in VCPUS:
         note(f"{n} vCPUs")
         conf = beside(1, vm("bench", f"short others={n - 1}", n))
-        found["vcpus"][n] = cost(build, conf, 1) | life(build, beside(1, vm("probe", cpus=n)), 1)
+        found["vcpus"][n] = cost(build, conf, 1, n) | life(build, beside(1, vm("probe", cpus=n)), 1)
     return found
 
 

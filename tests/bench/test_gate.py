@@ -13,6 +13,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 TOP = HERE.parents[1]
 sys.path.insert(0, str(HERE))
 import gate  # noqa: E402
+import machine  # noqa: E402
+import run  # noqa: E402
 import single  # noqa: E402
 
 BASE = {"off": {"cpuid.0": {"instructions": 80}, "in.pic": {"instructions": 100, "lock": 1}}}
@@ -68,6 +70,51 @@ def test_turns_are_counted_outside_the_guest():
     log = [(mark, True, None), (5, False, "lock"), (turn, True, None), (0x99, True, None),
            (5, False, "lock"), (6, False, None), (turn, True, None), (7, False, None)]
     assert single.turns(log, mark, turn) == [[{"instructions": 2, "lock": 1}]]
+
+
+TEXT = """----------------
+IN:
+0xffffffff80000010:
+OBJD-T: 0f01db
+
+Trace 0: 0x7f150f7cc540 [00000000/ffffffff80000010/0010c2b0/ff022201]
+Trace 1: 0x7f150f7cca40 [00000000/ffffffff80000010/0030c2b0/ff022201]
+----------------
+IN:
+0xffffffff80000010:
+OBJD-T: f0480fb111
+
+Trace 0: 0x7f150f7ccb40 [00000000/ffffffff80000010/0010c2b0/ff022201]
+"""
+
+
+def test_log_is_read(tmp_path):
+    """The flags say which ones are the guest's; at an address there may be other code later."""
+    (tmp_path / "log").write_text(TEXT)
+    pc = 0xffffffff80000010
+    assert list(single.Log(tmp_path / "log")) == [(pc, False, "vmsave"), (pc, True, "vmsave"),
+                                                  (pc, False, "lock")]
+
+
+def test_operations_are_named_or_missed(monkeypatch):
+    log = [(0x10, True, None), (0x20, True, None), (5, False, None), (6, False, None),
+           (0x20, True, None), (5, False, None), (0x20, True, None)]
+    monkeypatch.setattr(single, "addresses", lambda *_: (0x10, 0x20))
+    found = single.by_operation(["in.pic"], log, None)
+    assert [c["instructions"] for c in found["in.pic"]] == [1, 2]
+    with pytest.raises(RuntimeError, match="2 operations printed, 1 seen"):
+        single.by_operation(["in.pic", "out.pic"], log, None)
+
+
+def test_two_runs_agree():
+    """Within 1 %, each operation."""
+    build = pathlib.Path(os.environ.get("RAVELIN_BUILD", TOP / "build"))
+    emu = machine.emulator(build)
+    first, second = (run.measure(emu, build, False) for _ in range(2))
+    assert first.keys() == second.keys() and len(first) > 40
+    apart = {n: (first[n], second[n]) for n in first
+             if abs(first[n] - second[n]) > max(first[n], second[n]) / 100}
+    assert not apart
 
 
 @pytest.fixture(scope="module")

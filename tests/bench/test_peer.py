@@ -43,9 +43,14 @@ def test_table_has_kvm_and_its_expensive_instructions():
 
 
 def test_ipi_table_names_each_case():
-    figure = {op: {"instructions": 7, "lock": 2} for op in ipi.OPERATIONS}
-    text = ipi.table({"ravelin": {case: figure for case, _ in ipi.CASES}})
-    assert text.count("lock:2") == len(ipi.OPERATIONS) * len(ipi.CASES)
+    ours = {op: {"instructions": 700, "lock": 2} for op in ipi.OPERATIONS}
+    kvm = {op: {"instructions": 7070, "vmload": 3} for op in ipi.OPERATIONS}
+    found = {"ravelin": {case: ours for case, _ in ipi.CASES}}
+    cases = len(ipi.OPERATIONS) * len(ipi.CASES)
+    assert ipi.table(found).count("lock:2") == cases
+    found["kvm"] = {case: kvm for case, _ in ipi.CASES}
+    text = ipi.table(found)
+    assert text.count("lock:2") == text.count("vmload:3") == text.count("   10.1") == cases
 
 
 def test_only_vms_that_halt_are_beside():

@@ -58,6 +58,7 @@ static struct {
 
 	/* msr_read() and msr_write() */
 	u32 msr_reads, msr_writes, msr;
+	u32 eois;
 	u64 msr_value;
 	int msr_error;
 
@@ -183,6 +184,13 @@ int vlapic_accept(struct vlapic *l)
 	mock.accepted = mock.irr;
 	mock.irr = mock.next;
 	return mock.accepted;
+}
+/* What waited behind the one in service is to be looked at. */
+void vlapic_eoi(struct vlapic *l)
+{
+	assert_ptr_equal(l, &mock.v.lapic);
+	mock.eois++;
+	mock.v.hazards |= HAZ_IRQ;
 }
 void vlapic_set_tpr_hw(struct vlapic *l, u8 tpr)
 {

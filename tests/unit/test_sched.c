@@ -67,7 +67,8 @@ u64 timer_next(void) { return 0; }
 bool console_is_polled(void) { return false; }
 bool console_poll(void) { return false; }
 void console_task(void) {}
-void vm_poll(void) {}
+static u32 polls; /* atomic */
+void vm_poll(void) { __atomic_add_fetch(&polls, 1, __ATOMIC_SEQ_CST); }
 void log_print(u32 level, const char *fmt, ...) {}
 void vcpu_startup_events(struct vcpu *v) {}
 void pv_steal_enter(struct vcpu *v) {}
@@ -560,6 +561,19 @@ static void *waker_thread(void *arg)
 	return NULL;
 }
 
+/* The VMs are looked at when somebody has asked for it, and not else. */
+static void ask_for_a_poll(void)
+{
+	time_t end = time(NULL) + 20;
+
+	assert_int_equal(__atomic_load_n(&polls, __ATOMIC_SEQ_CST), 0);
+	percpu.id = 100;
+	sched_notify_cpu0();
+	while (__atomic_load_n(&polls, __ATOMIC_SEQ_CST) == 0 && time(NULL) < end)
+		sched_yield();
+	assert_int_equal(__atomic_load_n(&polls, __ATOMIC_SEQ_CST), 1);
+}
+
 static void stress(u32 wakers)
 {
 	pthread_t cpu[CPUS], waker[WAKERS];
@@ -567,7 +581,7 @@ static void stress(u32 wakers)
 	slice_ticks = 100000;
 	tsc_khz = slice_ticks / 5;
 	run_fn = guest;
-	stop = stalls = 0;
+	stop = stalls = polls = 0;
 	memset(running, 0, sizeof(running));
 	for (u64 i = 0; i < CPUS; i++)
 		assert_int_equal(pthread_create(&cpu[i], NULL, cpu_thread, (void *)i), 0);
@@ -575,6 +589,7 @@ static void stress(u32 wakers)
 		assert_int_equal(pthread_create(&waker[i], NULL, waker_thread, (void *)i), 0);
 	for (u32 i = 0; i < wakers; i++)
 		pthread_join(waker[i], NULL);
+	ask_for_a_poll();
 	__atomic_store_n(&stop, 1, __ATOMIC_SEQ_CST);
 	for (u32 i = 0; i < CPUS; i++)
 		pthread_join(cpu[i], NULL);

@@ -282,11 +282,11 @@ static void test_efer_not_quick(void **state)
 static void test_msr(void **state)
 {
 	mock.vmcb.nrip = 0x1002;
-	mock.v.gpr[GPR_RCX] = 0xffffffff0000001b;
+	mock.v.gpr[GPR_RCX] = 0xffffffff00000010;
 	mock.v.gpr[GPR_RDX] = 0xaaaaaaaa00000001;
 	mock.vmcb.rax = 0xbbbbbbbb00000002;
 	assert_int_equal(do_exit(0x7c, 1, 0), 0);
-	assert_int_equal(mock.msr, 0x1b);
+	assert_int_equal(mock.msr, 0x10);
 	assert_int_equal(mock.msr_value, 0x100000002);
 	assert_int_equal(mock.vmcb.rip, 0x1002);
 	assert_int_equal(mock.v.exits[VEXIT_WRMSR], 1);
@@ -309,6 +309,72 @@ static void test_msr(void **state)
 		assert_int_equal(mock.vmcb.rax, 0x55667788);
 		assert_int_equal(mock.v.gpr[GPR_RDX], 0x11223344);
 	}
+}
+
+/* Two that need no more of core than a look. */
+static void test_msr_read_quick(void **state)
+{
+	mock.vmcb.nrip = 0x1002;
+	mock.v.lapic.base_msr = 0x1fee00900;
+	mock.v.gpr[GPR_RCX] = 0xffffffff0000001b;
+	mock.vmcb.rax = ~0UL;
+	assert_int_equal(do_exit(0x7c, 0, 0), 0);
+	assert_int_equal(mock.vmcb.rax, 0xfee00900);
+	assert_int_equal(mock.v.gpr[GPR_RDX], 1);
+	assert_int_equal(mock.vmcb.rip, 0x1002);
+	mock.v.gpr[GPR_RCX] = 0xfe;
+	assert_int_equal(do_exit(0x7c, 0, 0), 0);
+	assert_int_equal(mock.vmcb.rax, 0x508);
+	assert_int_equal(mock.v.gpr[GPR_RDX], 0);
+	assert_int_equal(mock.msr_reads, 0);
+	assert_int_equal(mock.v.exits[VEXIT_RDMSR], 2);
+}
+
+/* EOI of an x2APIC goes to the LAPIC straight; the interrupt shadow ends, hazards are told. */
+static void test_eoi_quick(void **state)
+{
+	mock.vmcb.nrip = 0x1002;
+	mock.vmcb.int_state = 1;
+	mock.v.lapic.mode = VLAPIC_X2APIC;
+	mock.v.gpr[GPR_RCX] = 0xffffffff0000080b;
+	mock.v.gpr[GPR_RDX] = mock.vmcb.rax = 0xffffffff00000000;
+	mock.vmcb.clean = VMCB_CLEAN_ALL;
+	svm.clean = 0;
+	assert_int_equal(do_exit(0x7c, 1, 0), HAZ_IRQ);
+	assert_int_equal(mock.vmcb.clean, 0);
+	assert_int_equal(mock.eois, 1);
+	assert_int_equal(mock.msr_writes, 0);
+	assert_int_equal(mock.v.exits[VEXIT_WRMSR], 1);
+	assert_int_equal(mock.vmcb.rip, 0x1002);
+	assert_int_equal(mock.vmcb.int_state, 0);
+}
+
+/* Not so another value, another mode, or an EOI that the guest may have made by itself. */
+static void test_eoi_not_quick(void **state)
+{
+	static const struct {
+		u64 rax, rdx;
+		u8 mode;
+		bool armed;
+	} cases[] = {
+		{ 1, 0, VLAPIC_X2APIC, false }, { 0, 1, VLAPIC_X2APIC, false },
+		{ 0, 0, VLAPIC_XAPIC, false },  { 0, 0, VLAPIC_OFF, false },
+		{ 0, 0, VLAPIC_X2APIC, true },
+	};
+
+	mock.vmcb.nrip = 0x1002;
+	mock.v.gpr[GPR_RCX] = 0x80b;
+	for (u32 i = 0; i < ARRAY_SIZE(cases); i++) {
+		mock.vmcb.rax = cases[i].rax;
+		mock.v.gpr[GPR_RDX] = cases[i].rdx;
+		mock.v.lapic.mode = cases[i].mode;
+		mock.v.pv.eoi_armed = cases[i].armed;
+		do_exit(0x7c, 1, 0);
+		assert_int_equal(mock.msr_writes, i + 1);
+		assert_int_equal(mock.msr, 0x80b);
+		assert_int_equal(mock.msr_value, cases[i].rdx << 32 | cases[i].rax);
+	}
+	assert_int_equal(mock.eois, 0);
 }
 
 /* HLT ends the interrupt shadow; IF and the guest's TPR are known to who decides. */
@@ -793,7 +859,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_kinds), T(test_unknown), T(test_names), T(test_host_events), T(test_io),
-		T(test_byte_io), T(test_efer), T(test_efer_not_quick), T(test_msr), T(test_hlt), T(test_npf_known), T(test_vmmcall_fast),
+		T(test_byte_io), T(test_efer), T(test_efer_not_quick), T(test_msr), T(test_msr_read_quick),
+		T(test_eoi_quick), T(test_eoi_not_quick), T(test_hlt), T(test_npf_known), T(test_vmmcall_fast),
 		T(test_string_io_without_assists), T(test_npf), T(test_npf_fatal),
 		T(test_exceptions), T(test_rax), T(test_advance), T(test_advance_by_length),
 		T(test_trap_flag), T(test_cpuid_fast), T(test_cr8), T(test_prepare), T(test_pause),

@@ -564,10 +564,10 @@ static void timer_deadline(void **state)
 	assert_int_equal(vlapic_accept(&vm->lapic[0]), 0x62);
 	wr(0, EOI, 0);
 	assert_int_equal(rdmsr(0, 0x6E0), 0);
-	/* Disarmed by 0, and by a change of mode. */
+	/* Disarmed by 0 (see deadline_off), and by a change of mode. */
 	assert_int_equal(wrmsr(0, 0x6E0, 100000), 0);
 	assert_int_equal(wrmsr(0, 0x6E0, 0), 0);
-	assert_null(vm->host.timers);
+	assert_int_equal(rdmsr(0, 0x6E0), 0);
 	assert_int_equal(wrmsr(0, 0x6E0, 100000), 0);
 	wr(0, LVT_T, 0x62);
 	assert_int_equal(rdmsr(0, 0x6E0), 0);
@@ -621,11 +621,7 @@ static void deadline_put_off(void **state)
 	assert_int_equal(vlapic_accept(l), 0x62);
 	wr(0, EOI, 0);
 
-	/* Disarmed, masked, or for ever: no timer is left, or its callback leaves none. */
-	assert_int_equal(wrmsr(0, 0x6E0, 300000), 0);
-	assert_int_equal(wrmsr(0, 0x6E0, 400000), 0);
-	assert_int_equal(wrmsr(0, 0x6E0, 0), 0);
-	assert_null(vm->host.timers);
+	/* Masked, or for ever: no timer is left, or its callback leaves none. */
 	assert_int_equal(wrmsr(0, 0x6E0, 300000), 0);
 	assert_int_equal(wrmsr(0, 0x6E0, 400000), 0);
 	wr(0, LVT_T, 0x50062);
@@ -655,6 +651,66 @@ static void deadline_put_off(void **state)
 	vm->host.tsc_offset = 150000;
 	vlapic_tsc_changed(l);
 	fake_advance(&vm->host, 24999);
+	assert_int_equal(vlapic_pending(l), -1);
+	fake_advance(&vm->host, 2);
+	assert_int_equal(vlapic_accept(l), 0x62);
+	stop();
+}
+
+/* Disarmed by 0: the host's timer stays, too, comes once at most, and interrupts nobody. */
+static void deadline_off(void **state)
+{
+	start(1);
+	struct vlapic *l = &vm->lapic[0];
+
+	wr(0, LVT_T, 0x40062);
+	assert_int_equal(wrmsr(0, 0x6E0, 20000), 0); /* 10 us at 2 GHz */
+	assert_int_equal(wrmsr(0, 0x6E0, 0), 0);
+	assert_int_equal(rdmsr(0, 0x6E0), 0);
+	fake_advance(&vm->host, 1000000);
+	assert_int_equal(vm->host.fired, 1);
+	assert_int_equal(vlapic_pending(l), -1);
+	assert_null(vm->host.timers);
+	/* Nothing is armed: off once more, which arms nothing. */
+	assert_int_equal(wrmsr(0, 0x6E0, 0), 0);
+	assert_null(vm->host.timers);
+
+	/* Armed again for later: that one comes, and no other. */
+	u64 now = vm->host.now * 2;
+	assert_int_equal(wrmsr(0, 0x6E0, now + 20000), 0);
+	assert_int_equal(wrmsr(0, 0x6E0, 0), 0);
+	assert_int_equal(wrmsr(0, 0x6E0, now + 60000), 0);
+	fake_advance(&vm->host, 29999);
+	assert_int_equal(vlapic_pending(l), -1);
+	fake_advance(&vm->host, 2);
+	assert_int_equal(vlapic_accept(l), 0x62);
+	wr(0, EOI, 0);
+	assert_null(vm->host.timers);
+
+	/* For earlier, and for what is past already. */
+	now = vm->host.now * 2;
+	assert_int_equal(wrmsr(0, 0x6E0, now + 200000), 0);
+	assert_int_equal(wrmsr(0, 0x6E0, 0), 0);
+	assert_int_equal(wrmsr(0, 0x6E0, now + 20000), 0);
+	fake_advance(&vm->host, 9999);
+	assert_int_equal(vlapic_pending(l), -1);
+	fake_advance(&vm->host, 2);
+	assert_int_equal(vlapic_accept(l), 0x62);
+	wr(0, EOI, 0);
+	assert_int_equal(wrmsr(0, 0x6E0, now + 200000), 0);
+	assert_int_equal(wrmsr(0, 0x6E0, 0), 0);
+	assert_int_equal(wrmsr(0, 0x6E0, 1), 0);
+	assert_int_equal(vlapic_accept(l), 0x62);
+	wr(0, EOI, 0);
+
+	/* The clock is set forward meanwhile: what is then later than before may be earlier. */
+	now = vm->host.now * 2;
+	assert_int_equal(wrmsr(0, 0x6E0, now + 200000), 0);
+	assert_int_equal(wrmsr(0, 0x6E0, 0), 0);
+	vm->host.tsc_offset = 190000;
+	vlapic_tsc_changed(l);
+	assert_int_equal(wrmsr(0, 0x6E0, now + 250000), 0);
+	fake_advance(&vm->host, 29999);
 	assert_int_equal(vlapic_pending(l), -1);
 	fake_advance(&vm->host, 2);
 	assert_int_equal(vlapic_accept(l), 0x62);
@@ -1069,6 +1125,7 @@ int main(void)
 		cmocka_unit_test(timer_too_fast),
 		cmocka_unit_test(timer_deadline),
 		cmocka_unit_test(deadline_put_off),
+		cmocka_unit_test(deadline_off),
 		cmocka_unit_test(deadline_follows_the_tsc),
 		cmocka_unit_test(x2apic_transitions),
 		cmocka_unit_test(x2apic_registers),

@@ -34,7 +34,6 @@ extern svm_prepare
 	FILL_RETURN
 %endrep
 	add rsp, 32 * 8
-	xor eax, eax
 	xor ecx, ecx
 	xor edx, edx
 	xor ebx, ebx

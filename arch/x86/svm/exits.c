@@ -489,18 +489,51 @@ static inline bool efer_quick(const struct vcpu *v, struct vmcb *b, u64 value)
 	return true;
 }
 
+static inline u32 answer_rdmsr(struct vcpu *v, struct vmcb *b, u64 value)
+{
+	b->rax = (u32)value;
+	v->gpr[GPR_RDX] = value >> 32;
+	return step_to(v, b, b->nrip);
+}
+
+/* The VMCB is not kept over the calls: one register less to save. */
+static __attribute__((noinline)) u32 rdmsr_rest(struct vcpu *v, u32 msr)
+{
+	if (unlikely(msr_read(v, msr, &v->exit.msr) < 0))
+		return refuse_msr(v);
+	return answer_rdmsr(v, svm_vmcb(v), v->exit.msr);
+}
+
+/* What calls nobody is apart from the rest, which has registers to save. */
 static __attribute__((noinline)) u32 exit_rdmsr(struct vcpu *v, struct vmcb *b)
 {
-	u64 *value = &v->exit.msr;
+	u32 msr = (u32)v->gpr[GPR_RCX];
+	u64 value;
 
 	v->exits[VEXIT_RDMSR]++;
-	if ((u32)v->gpr[GPR_RCX] == MSR_EFER)
-		*value = b->efer & ~EFER_SVME;
-	else if (unlikely(msr_read(v, (u32)v->gpr[GPR_RCX], value) < 0))
+	if (msr == MSR_EFER)
+		value = b->efer & ~EFER_SVME;
+	else if (!msr_read_fast(v, msr, &value))
+		return rdmsr_rest(v, msr);
+	return answer_rdmsr(v, b, value);
+}
+
+static __attribute__((noinline)) u32 wrmsr_rest(struct vcpu *v, u32 msr, u64 value)
+{
+	struct vmcb *b;
+
+	if (unlikely(msr_write(v, msr, value) < 0))
 		return refuse_msr(v);
-	b->rax = (u32)*value;
-	v->gpr[GPR_RDX] = *value >> 32;
+	b = svm_vmcb(v);
 	return step_to(v, b, b->nrip);
+}
+
+/* The step first: then only one register is to be saved over the call. */
+static __attribute__((noinline)) u32 wrmsr_eoi(struct vcpu *v, struct vmcb *b)
+{
+	(void)step_to(v, b, b->nrip);
+	vlapic_eoi(&v->lapic);
+	return v->hazards;
 }
 
 static __attribute__((noinline)) u32 exit_wrmsr(struct vcpu *v, struct vmcb *b)
@@ -510,11 +543,11 @@ static __attribute__((noinline)) u32 exit_wrmsr(struct vcpu *v, struct vmcb *b)
 
 	b->clean = svm.clean;
 	v->exits[VEXIT_WRMSR]++;
+	if (msr_is_eoi(v, msr, value))
+		return wrmsr_eoi(v, b);
 	if (unlikely(msr == MSR_EFER) && efer_quick(v, b, value))
 		return step_to(v, b, b->nrip);
-	if (unlikely(msr_write(v, msr, value) < 0))
-		return refuse_msr(v);
-	return step_to(v, b, b->nrip);
+	return wrmsr_rest(v, msr, value);
 }
 
 static __attribute__((noinline)) u32 io_wide(struct vcpu *v, struct vmcb *b)
@@ -581,13 +614,20 @@ static __attribute__((noinline)) u32 exit_vmmcall(struct vcpu *v, struct vmcb *b
 	return step_to(v, b, b->nrip);
 }
 
-/* The most frequent ones first: a chain of compares, as an indirect jump costs more. */
-static inline u32 exit_common(struct vcpu *v, struct vmcb *b)
+/*
+ * After each #VMEXIT, GIF clear. Returns the hazards to be looked at before the
+ * next entry, 0 to enter at once, SVM_LEAVE to leave. The most frequent exits
+ * first: a chain of compares, as an indirect jump costs more. A CPU without
+ * next-RIP save leaves nRIP zero, as it was made.
+ */
+u32 svm_exit(struct vcpu *v, struct vmcb *b)
 {
 	u64 code = b->exitcode;
 
 	if (unlikely(trace_flags != 0))
 		return exit_slow(v, b);
+	if (likely(code == SVM_EXIT_CPUID && b->nrip != 0))
+		return exit_cpuid(v, b);
 	if (code == SVM_EXIT_NPF)
 		return exit_npf(v, b);
 	if (code == SVM_EXIT_IOIO)
@@ -601,16 +641,4 @@ static inline u32 exit_common(struct vcpu *v, struct vmcb *b)
 	if (code == SVM_EXIT_VMMCALL)
 		return exit_vmmcall(v, b);
 	return exit_slow(v, b);
-}
-
-/*
- * After each #VMEXIT, GIF clear. Returns the hazards to be looked at before the
- * next entry, 0 to enter at once, SVM_LEAVE to leave. A CPU without next-RIP save
- * leaves nRIP zero, as it was made.
- */
-u32 svm_exit(struct vcpu *v, struct vmcb *b)
-{
-	if (likely(b->exitcode == SVM_EXIT_CPUID && b->nrip != 0 && trace_flags == 0))
-		return exit_cpuid(v, b);
-	return exit_common(v, b);
 }

@@ -36,7 +36,6 @@ extern mitigations
 	FILL_RETURN
 %endrep
 	add rsp, 32 * 8
-	xor eax, eax
 	xor ecx, ecx
 	xor edx, edx
 	xor ebx, ebx
