@@ -16,9 +16,7 @@
 #define EINVAL 22    /* bad value */
 #define ENOSPC 28    /* no room left in a table */
 #define ERANGE 34    /* out of range */
-#define ENOSYS 38    /* not offered here */
 #define EPROTO 71    /* malformed data */
-#define EOVERFLOW 75 /* too large for its type */
 #define ENOTSUP 95   /* not supported */
 #define ETIMEDOUT 110
 

@@ -18,7 +18,6 @@ u32 hypercall(struct vcpu *v);
 #define KVM_HC_SCHED_YIELD 11
 
 #define KVM_EPERM 1
-#define KVM_EFAULT 14
 #define KVM_EINVAL 22
 #define KVM_EOPNOTSUPP 95
 #define KVM_ENOSYS 1000

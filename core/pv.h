@@ -30,7 +30,6 @@ struct vcpu;
 #define MSR_KVM_SYSTEM_TIME 0x4b564d01U
 #define MSR_KVM_STEAL_TIME 0x4b564d03U
 #define MSR_KVM_PV_EOI 0x4b564d04U
-#define MSR_KVM_LAST 0x4b564dffU
 
 #define PV_ENABLE BIT(0)             /* in each registration but the wall clock's */
 #define PV_STEAL_ALIGN 64UL

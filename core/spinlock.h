@@ -16,12 +16,6 @@ typedef struct spinlock {
 
 #define SPINLOCK_INIT { 0, 0 }
 
-static inline void spin_init(spinlock_t *l)
-{
-	l->next = 0;
-	l->owner = 0;
-}
-
 static inline void spin_lock(spinlock_t *l)
 {
 	u16 ticket = __atomic_fetch_add(&l->next, 1, __ATOMIC_ACQUIRE);

@@ -49,8 +49,6 @@ typedef u64 gva_t;
 #define __unused __attribute__((unused))
 #define __must_check __attribute__((warn_unused_result))
 
-#define container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
-
 /* A layout shared with hardware or firmware: each field's offset is proven at compile time. */
 #define ASSERT_OFFSET(type, field, off) \
 	_Static_assert(offsetof(type, field) == (off), #type "." #field " is misplaced")

@@ -37,10 +37,6 @@
 #define HAZ_SIPI BIT32(11)   /* start-up IPI arrived, v->sipi_vector         - leave */
 #define HAZ_LEAVE (HAZ_RESCHED | HAZ_STOP | HAZ_INIT | HAZ_SIPI)
 
-struct es_vcpu;
-struct es_vm;
-struct run_queue;
-
 enum vcpu_state {
 	VCPU_OFF,       /* VM not started, or stopped */
 	VCPU_WAIT_SIPI, /* application processor before its start-up IPI */
@@ -171,15 +167,6 @@ u32 vcpu_dispatch(struct vcpu *v);
 u32 dispatch_io(struct vcpu *v);
 /* HLT with the TPR known, and RFLAGS.IF. True: leave the loop; false: it is over already. */
 bool vcpu_halt(struct vcpu *v, bool interruptible);
-
-/*
- * Called by the backend's loop before entry when v->hazards has a HAZ_LEAVE
- * bit, and by others to know. True: leave the loop now.
- */
-static inline bool vcpu_must_leave(const struct vcpu *v)
-{
-	return (__atomic_load_n(&v->hazards, __ATOMIC_ACQUIRE) & HAZ_LEAVE) != 0;
-}
 
 /* Sets hazard bits and makes sure that a vCPU in guest mode on another CPU notices. Any context. */
 void vcpu_hazard(struct vcpu *v, u32 bits);

@@ -69,7 +69,7 @@ struct vm *vm_find(const char *name)
 
 static u32 vm_number(struct vdev_platform *p)
 {
-	return container_of(p, struct vm, platform)->id;
+	return ((struct vm *)((char *)p - offsetof(struct vm, platform)))->id;
 }
 
 u32 vplatform_console_rx(struct vdev_platform *p, u32 port, const u8 *data, u32 len)

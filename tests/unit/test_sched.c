@@ -296,7 +296,7 @@ static void slices_begin_and_end(void **state)
 	assert_int_equal(q->slice_end, armed); /* somebody waits, though in no queue yet */
 	q->slice_end = rdtsc() - 1;
 	timer_interrupt();
-	assert_true(vcpu_must_leave(&vcpus[0]));
+	assert_true((vcpus[0].hazards & HAZ_LEAVE) != 0);
 	vcpu_hazard_clear(&vcpus[0], HAZ_RESCHED);
 	/* Who was woken goes before the one whose time is over. */
 	let_go(q, &vcpus[0]);
@@ -493,7 +493,7 @@ static void guest(struct vcpu *v)
 		u64 want;
 
 		interrupts();
-		if (vcpu_must_leave(v))
+		if ((v->hazards & HAZ_LEAVE) != 0)
 			break;
 		vcpu_hazard_clear(v, HAZ_IRQ);
 		want = __atomic_load_n(&asked[v->id], __ATOMIC_SEQ_CST);

@@ -520,12 +520,9 @@ static __attribute__((noinline)) u32 exit_rdmsr(struct vcpu *v, struct vmcb *b)
 
 static __attribute__((noinline)) u32 wrmsr_rest(struct vcpu *v, u32 msr, u64 value)
 {
-	struct vmcb *b;
-
 	if (unlikely(msr_write(v, msr, value) < 0))
 		return refuse_msr(v);
-	b = svm_vmcb(v);
-	return step_to(v, b, b->nrip);
+	return step_to(v, svm_vmcb(v), svm_vmcb(v)->nrip);
 }
 
 /* The step first: then only one register is to be saved over the call. */

@@ -165,8 +165,6 @@ static void push(struct svm_vcpu *sv)
 /* A register that VMLOAD and VMSAVE move, or NULL. */
 static inline u64 *vmload_reg(struct vmcb *b, enum vreg reg)
 {
-	if (reg < VREG_STAR || reg > VREG_SYSENTER_EIP)
-		return NULL;
 	switch (reg) {
 	case VREG_STAR: return &b->star;
 	case VREG_LSTAR: return &b->lstar;

@@ -80,7 +80,6 @@
 
 /* eventinj and exitintinfo (APM vol. 2, 15.20) */
 #define VMCB_EVENT_VECTOR 0xffUL
-#define VMCB_EVENT_TYPE_SHIFT 8
 #define VMCB_EVENT_TYPE (7UL << 8)
 #define VMCB_EVENT_INTR (0UL << 8)
 #define VMCB_EVENT_NMI (2UL << 8)
@@ -256,8 +255,6 @@ VMCB_WRITER(debugctl, debugctl, u64, VMCB_CLEAN_LBR)
 #define SVM_EXIT_DR0_READ 0x20
 #define SVM_EXIT_DR0_WRITE 0x30
 #define SVM_EXIT_EXCP0 0x40
-#define SVM_EXIT_EXCP_DB 0x41
-#define SVM_EXIT_EXCP_PF 0x4e
 #define SVM_EXIT_EXCP_MC 0x52
 #define SVM_EXIT_EXCP31 0x5f
 #define SVM_EXIT_INTR 0x60
@@ -327,12 +324,8 @@ VMCB_WRITER(debugctl, debugctl, u64, VMCB_CLEAN_LBR)
 #define SVM_EXIT_BUSY 0xfffffffeU
 
 /* EXITINFO1 of #NPF (APM vol. 2, 15.25.6) */
-#define SVM_NPF_PRESENT BIT(0)
 #define SVM_NPF_WRITE BIT(1)
-#define SVM_NPF_USER BIT(2)
-#define SVM_NPF_RESERVED BIT(3)
 #define SVM_NPF_FETCH BIT(4)
-#define SVM_NPF_FINAL BIT(32)
 #define SVM_NPF_TABLE BIT(33)
 
 /* EXITINFO1 of IOIO (APM vol. 2, 15.10.2) */
@@ -347,7 +340,6 @@ VMCB_WRITER(debugctl, debugctl, u64, VMCB_CLEAN_LBR)
 
 /* SVM features, CPUID 8000_000A EDX */
 #define SVM_FEAT_NP BIT32(0)
-#define SVM_FEAT_LBR BIT32(1)
 #define SVM_FEAT_NRIPS BIT32(3)
 #define SVM_FEAT_CLEAN BIT32(5)
 #define SVM_FEAT_FLUSH_ASID BIT32(6)
