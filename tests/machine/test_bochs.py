@@ -35,8 +35,10 @@ def check_guest(machine, cmdline, kernel="exits", vcpus=1, mitigations="yes", **
     pytest.param(bochs.AMD, 2, 2, "exits", "yes", marks=full),
 ])
 def test_exits(machine, cpu, vcpus, cpus, form, mitigations):
-    # Bochs refuses in control registers what a real CPU refuses, so this is asked for, too.
-    m, text = check_guest(machine, f"cpus={vcpus} hardware", form, vcpus, mitigations, cpu=cpu, smp=cpus)
+    # Bochs refuses in control registers what a real CPU refuses, so this is asked for, too; but in
+    # an SVM guest it takes a MOV to CR0 with PG and without PE, which is for VMRUN, and panics.
+    words = f"cpus={vcpus}" + ("" if cpu == bochs.AMD else " hardware")
+    m, text = check_guest(machine, words, form, vcpus, mitigations, cpu=cpu, smp=cpus)
     failed = re.findall(r"^FAIL .*$", text, re.M)
     passed = len(re.findall(r"^ok ", text, re.M))
     assert not failed, "\n".join(failed)
