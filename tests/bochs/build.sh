@@ -66,6 +66,12 @@ sed -i 's/^  BX_CPU_THIS_PTR cr3 = guest.cr3;$/  BX_CPU_THIS_PTR cr2 = guest.cr2
 sed -i '/^void BX_CPU_C::SvmInterceptException(/,/^}/s/^  BX_CPU_THIS_PTR debug_trap = 0;.*$/  if (vector == BX_DB_EXCEPTION) {\n    BX_CPU_THIS_PTR dr6.val32 = (BX_CPU_THIS_PTR dr6.val32 \& 0xffff6ff0) | (BX_CPU_THIS_PTR debug_trap \& 0x0000e00f);\n    BX_CPU_THIS_PTR dr7.set_GD(0);\n  }\n&/' cpu/svm.cc
 [ "$(grep -c '^    BX_CPU_THIS_PTR dr7.set_GD(0);$' cpu/svm.cc)" = 1 ] ||
 	die "cpu/svm.cc has no place for the correction of DR6"
+# With several CPUs, what an exception has changed is not committed as it is with one (cpu_loop()): a VM
+# exit by an interrupt right after an exception's delivery would save the RIP of before, with the handler's
+# CS and stack.
+sed -i 's/^          BX_CPU(processor)->icount++;$/&\n          BX_CPU(processor)->prev_rip = BX_CPU(processor)->get_instruction_pointer();\n          BX_CPU(processor)->speculative_rsp = false;/' main.cc
+[ "$(grep -c '^          BX_CPU(processor)->prev_rip = ' main.cc)" = 1 ] ||
+	die "main.cc has no place for the correction of exceptions"
 # What the tests ask for by the environment: see checks.h.
 cp "$here/checks.h" cpu/ravelin-checks.h
 hook() { # file, sed expression, how often its work is to be found after
