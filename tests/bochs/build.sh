@@ -66,6 +66,12 @@ sed -i 's/^  BX_CPU_THIS_PTR cr3 = guest.cr3;$/  BX_CPU_THIS_PTR cr2 = guest.cr2
 sed -i '/^void BX_CPU_C::SvmInterceptException(/,/^}/s/^  BX_CPU_THIS_PTR debug_trap = 0;.*$/  if (vector == BX_DB_EXCEPTION) {\n    BX_CPU_THIS_PTR dr6.val32 = (BX_CPU_THIS_PTR dr6.val32 \& 0xffff6ff0) | (BX_CPU_THIS_PTR debug_trap \& 0x0000e00f);\n    BX_CPU_THIS_PTR dr7.set_GD(0);\n  }\n&/' cpu/svm.cc
 [ "$(grep -c '^    BX_CPU_THIS_PTR dr7.set_GD(0);$' cpu/svm.cc)" = 1 ] ||
 	die "cpu/svm.cc has no place for the correction of DR6"
+# With one CPU, cpu_loop() commits what the delivery of an exception has changed; the loop for several in
+# main.cc does not: a VM exit by an interrupt right then would save the RIP of before, with the handler's CS
+# and stack.
+sed -i 's/^  BX_CPU_THIS_PTR last_exception_type = 0; \/\/ error resolved$/&\n  BX_CPU_THIS_PTR prev_rip = RIP;\n  BX_CPU_THIS_PTR speculative_rsp = false;/' cpu/exception.cc
+[ "$(grep -c '^  BX_CPU_THIS_PTR prev_rip = RIP;$' cpu/exception.cc)" = 1 ] ||
+	die "cpu/exception.cc has no place for the correction of exceptions"
 # What the tests ask for by the environment: see checks.h.
 cp "$here/checks.h" cpu/ravelin-checks.h
 hook() { # file, sed expression, how often its work is to be found after

@@ -32,8 +32,6 @@ def bochs_cpu():
 def not_for_bochs(item):
     """Why the test makes sense in QEMU only, or None. The reasons stand in docs/test-machines.md."""
     marker = item.get_closest_marker("qemu")
-    if marker is None and bochs_cpu() == bochs.AMD:
-        marker = item.get_closest_marker("not_on_bochs_amd")
     if marker:
         return marker.args[0]
     params = item.callspec.params.values() if hasattr(item, "callspec") else ()
@@ -43,7 +41,6 @@ def not_for_bochs(item):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "qemu(reason): not where RAVELIN_EMULATOR is bochs")
-    config.addinivalue_line("markers", "not_on_bochs_amd(reason): nor where its CPU is AMD's")
     config.addinivalue_line("markers", "full: only with --full")
     config.addinivalue_line("markers", "needs(file): skipped-as-failed if a built file is missing")
 

@@ -64,7 +64,6 @@ def test_exits_on_the_bare_emulator(machine, form):
     assert passed > 200
 
 
-@pytest.mark.not_on_bochs_amd("Bochs gets DR6 and CR2 of an SVM guest wrong")
 @pytest.mark.parametrize("form,vcpus,cpus", [("exits", 2, 2), ("exits-pvh", 4, 1)])
 def test_exits(machine, form, vcpus, cpus):
     conf = host_section(log="warn") + vm_section(

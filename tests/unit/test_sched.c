@@ -394,6 +394,33 @@ static void removed(void **state)
 	assert_null(pop_head(q));
 }
 
+static void *lets_go_late(void *arg)
+{
+	struct timespec time = { .tv_nsec = 20000000 };
+
+	nanosleep(&time, NULL);
+	let_go(&queues[1], arg);
+	return NULL;
+}
+
+/* One kick: its CPU would spend all its time on more of them, and never let it go. */
+static void removed_where_it_runs(void **state)
+{
+	pthread_t cpu;
+
+	give(&vcpus[1]);
+	assert_ptr_equal(take_next(&queues[1]), &vcpus[1]);
+	vcpus[1].halted = false;
+	memset(kicks, 0, sizeof(kicks));
+	assert_int_equal(pthread_create(&cpu, NULL, lets_go_late, &vcpus[1]), 0);
+	sched_remove(&vcpus[1]);
+	pthread_join(cpu, NULL);
+	assert_int_equal(kicks[1], 1);
+	assert_int_equal(vcpus[1].place, VCPU_AWAY);
+	assert_int_equal(vcpus[1].hazards & HAZ_STOP, 0);
+	assert_null(take_next(&queues[1]));
+}
+
 static void boost(void **state)
 {
 	struct run_queue *q = make_current(&vcpus[0]);
@@ -622,6 +649,7 @@ int main(void)
 		cmocka_unit_test_setup(last_look_before_halt, setup),
 		cmocka_unit_test_setup(steal_time, setup),
 		cmocka_unit_test_setup(removed, setup),
+		cmocka_unit_test_setup(removed_where_it_runs, setup),
 		cmocka_unit_test_setup(boost, setup),
 		cmocka_unit_test_setup(stress_many, setup),
 		cmocka_unit_test_setup(stress_each_alone, setup),
