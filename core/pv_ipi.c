@@ -65,7 +65,7 @@ static inline u64 send_fixed(const struct vm *vm, u64 set, u32 vector)
 		away = without_bit(away, n);
 	} while (next_bit(set = without_bit(set, n), &n));
 	if ((away | running) != 0)
-		return sched_wake_set(vm, sent, now, running, away);
+		return sched_wake_set(vm, running, now, vm->id, away, sent);
 	__asm__ volatile(""); /* or the answer is moved before the jump */
 	return sent;
 }

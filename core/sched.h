@@ -20,8 +20,9 @@ void sched_loop(void) __noreturn;
 /* v has something to do: into its CPU's queue, unless it is there or runs. Any context. */
 void sched_wake(struct vcpu *v);
 /* The same for sets of vCPUs that have been seen away, with wait_start set to `now`, and current.
- * Interrupts off. Returns `answer`: so its caller has nothing to keep meanwhile. */
-u64 sched_wake_set(const struct vm *vm, u64 answer, u64 now, u64 running, u64 away);
+ * Interrupts off. id: the VM's, asked for by everything on the way. Returns `answer`: so its caller
+ * has nothing to keep meanwhile. */
+u64 sched_wake_set(const struct vm *vm, u64 running, u64 now, u64 id, u64 away, u64 answer);
 /* v, if it waits for the calling CPU, runs next for the rest of the current slice. False: it does
  * not wait here, or the slice is over. Own CPU, exit path. */
 bool sched_boost(struct vcpu *v);

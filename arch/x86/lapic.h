@@ -94,7 +94,7 @@ extern struct lapic_state lapic; /* constant once all CPUs run */
 
 #ifdef UNIT_TEST
 void ipi_kick(volatile u8 *regs, u32 dest);
-u64 timer_slice(u64 now);
+void timer_slice(u64 now, u64 *slice_end);
 #else
 static inline void ipi_kick(volatile u8 *regs, u32 dest)
 {
@@ -119,12 +119,12 @@ static inline void ipi_kick(volatile u8 *regs, u32 dest)
 	mmio_write32(regs + LAPIC_ICR, ICR_FIXED | ICR_ASSERT | VECTOR_KICK);
 }
 
-static inline u64 timer_slice(u64 now)
+static inline void timer_slice(u64 now, u64 *slice_end)
 {
-	u64 end = now + lapic.slice_tsc;
+	u64 end = *slice_end = now + lapic.slice_tsc; /* at once: a register less afterwards */
 
 	if (end >= percpu.timer_deadline)
-		return end;
+		return;
 	percpu.timer_deadline = end;
 	if (lapic.timer_msr == 0)
 		mmio_write32(lapic.timer_init, lapic.slice_count);
@@ -132,7 +132,6 @@ static inline u64 timer_slice(u64 now)
 		wrmsr(MSR_TSC_DEADLINE, end);
 	else
 		wrmsr(lapic.timer_msr, lapic.slice_count);
-	return end;
 }
 #endif
 

@@ -63,8 +63,9 @@ void *vm_ram_ptr(struct vm *m, gpa_t gpa, size_t *len, bool write)
 u64 host_wall_ns(void) { return wall_ns; }
 u64 vdev_now_ns(struct vdev_host *h) { return tsc_to_ns(host_tsc - vm.tsc_base); }
 void sched_wake(struct vcpu *v) { woken[v->id]++; }
-u64 sched_wake_set(const struct vm *m, u64 answer, u64 now, u64 running, u64 away)
+u64 sched_wake_set(const struct vm *m, u64 running, u64 now, u64 id, u64 away, u64 answer)
 {
+	assert_int_equal(id, m->id);
 	assert_int_not_equal(running | away, 0);
 	for (u32 i = 0; i < VCPUS; i++) {
 		bool is_away = away >> i & 1;

@@ -48,12 +48,12 @@ void ipi_kick(volatile u8 *regs, u32 dest)
 }
 void ipi_send(u32 cpu, u8 vector) { ipi_kick(lapic.regs, cpu); }
 u32 lapic_dest(u32 cpu) { return cpu; }
-u64 timer_slice(u64 now)
+void timer_slice(u64 now, u64 *slice_end)
 {
 	slices++;
-	if (now + slice_ticks < percpu.timer_deadline)
-		percpu.timer_deadline = armed = now + slice_ticks;
-	return now + slice_ticks;
+	*slice_end = now + slice_ticks;
+	if (*slice_end < percpu.timer_deadline)
+		percpu.timer_deadline = armed = *slice_end;
 }
 void timer_arm(u64 tsc) { percpu.timer_deadline = armed = tsc; }
 void timer_disarm(void)
@@ -205,14 +205,14 @@ static void sets(void **state)
 {
 	own->slice_end = SLICE_NONE;
 	queues[1].slice_end = SLICE_IDLE;
-	assert_int_equal(sched_wake_set(&vm, 77, rdtsc(), 0, 0xff), 77);
+	assert_int_equal(sched_wake_set(&vm, 0, rdtsc(), vm.id, 0xff, 77), 77);
 	assert_int_equal(woken[vm.id], 0xff);
 	assert_int_equal(queues[0].woken_vms, BIT(vm.id));
 	assert_int_equal(queues[1].woken_vms, BIT(vm.id));
 	assert_int_equal(kicks[0], 0);
 	assert_int_equal(kicks[1], 1);
 	assert_int_equal(slices, 1);
-	(void)sched_wake_set(&vm, 0, rdtsc(), 0, BIT(63) | BIT(62));
+	(void)sched_wake_set(&vm, 0, rdtsc(), vm.id, BIT(63) | BIT(62), 0);
 	assert_int_equal(woken[vm.id], 0xff | BIT(63) | BIT(62));
 	assert_int_equal(slices, 1); /* it runs already */
 	assert_int_equal(kicks[1], 2);
@@ -237,7 +237,7 @@ static void one_cpu_each(void **state)
 		for (u32 cpu = 0; cpu < 64; cpu++)
 			queues[cpu].slice_end = cpu == 9 ? rdtsc() + slice_ticks : SLICE_IDLE;
 		own->slice_end = SLICE_NONE;
-		assert_int_equal(sched_wake_set(&vm, 5, rdtsc(), 0xff01, 0xff0202), 5);
+		assert_int_equal(sched_wake_set(&vm, 0xff01, rdtsc(), vm.id, 0xff0202, 5), 5);
 		assert_int_equal(woken[vm.id], 0xff0202);
 		for (u32 cpu = 0; cpu < 64; cpu++) {
 			bool looks;
@@ -247,7 +247,7 @@ static void one_cpu_each(void **state)
 			assert_int_equal(queues[cpu].woken_vms, looks ? BIT(vm.id) : 0);
 		}
 		assert_int_equal(slices, 0);
-		assert_int_equal(sched_wake_set(&vm, 6, rdtsc(), BIT(63), 1), 6);
+		assert_int_equal(sched_wake_set(&vm, BIT(63), rdtsc(), vm.id, 1, 6), 6);
 		assert_int_equal(own->woken_vms, BIT(vm.id));
 		assert_int_equal(slices, 1);
 		assert_int_equal(kicks[63], 1);
@@ -277,7 +277,7 @@ static void whom_to_kick(void **state)
 	give(&vcpus[0]);
 	assert_int_equal(kicks[0], 0);
 	/* All in one set: one that runs there, one that is away. */
-	(void)sched_wake_set(&vm, 0, rdtsc(), BIT(7), BIT(11));
+	(void)sched_wake_set(&vm, BIT(7), rdtsc(), vm.id, BIT(11), 0);
 	assert_int_equal(kicks[1], 4);
 	assert_int_equal(woken[vm.id] & (BIT(7) | BIT(11)), BIT(11));
 }
@@ -508,7 +508,7 @@ static void ask(u64 set)
 		case VCPU_CURRENT: current |= BIT(v->id); break;
 		}
 	}
-	(void)sched_wake_set(&vm, 0, now, current, away);
+	(void)sched_wake_set(&vm, current, now, vm.id, away, 0);
 }
 
 /* A guest: does what there is, sometimes wakes others, sometimes halts, else goes on. */
