@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A hostile guest beside a Linux VM that counts seconds: the count goes on, the shell answers."""
 
+import os
 import re
 
 import pytest
@@ -93,12 +94,16 @@ def test_each_attack_to_its_end(machine, seed):
 
 
 def test_ways_to_end(machine):
-    attacks = [(f"end-{way}", f"do=none end={way}") for way in ENDS]
+    ways = list(ENDS)
+    if os.environ.get("RAVELIN_BOCHS_CPU") == "ryzen":
+        # Random CR0s: Bochs lets PG without PE in and then ends itself (arch/x86/svm/README.md).
+        ways.remove("crash")
+    attacks = [(f"end-{way}", f"do=none end={way}") for way in ways]
     files = {**linux_files(), "hostile.elf": guest("hostile")}
     m = machine(config(*attacks), files, smp=2)
     m.expect(r"^RV-COUNT 2 ", 240)
     m.shell()
-    for way in ENDS:
+    for way in ways:
         m.command(f"vm start end-{way}")
         victim_counts(m, 3)
         m.command(f"vm stop end-{way}")
