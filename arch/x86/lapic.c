@@ -227,8 +227,6 @@ void timer_init(void)
 	lapic.slice_count = timer_count(mul_shift32(lapic.slice_tsc, timer_mult) + 1);
 	if (lapic.x2apic)
 		lapic.timer_msr = x2apic_msr(LAPIC_TIMER_INIT);
-	else
-		lapic.timer_init = lapic.regs + LAPIC_TIMER_INIT;
 	timer_cpu_init();
 	log_info("timer: local APIC at %lu kHz", mul_shift32(tsc_khz, timer_mult));
 }

@@ -85,8 +85,7 @@ void timer_init(void);
 struct lapic_state {
 	bool x2apic;
 	volatile u8 *regs; /* xAPIC only */
-	volatile u8 *timer_init; /* the register, if it is not an MSR */
-	u32 timer_msr;     /* that MSR, or 0 */
+	u32 timer_msr;     /* what sets the timer; 0: LAPIC_TIMER_INIT of regs */
 	u64 slice_tsc;     /* SCHED_SLICE_US */
 	u32 slice_count;   /* the same in ticks of the APIC timer */
 };
@@ -127,7 +126,7 @@ static inline void timer_slice(u64 now, u64 *slice_end)
 		return;
 	percpu.timer_deadline = end;
 	if (lapic.timer_msr == 0)
-		mmio_write32(lapic.timer_init, lapic.slice_count);
+		mmio_write32(lapic.regs + LAPIC_TIMER_INIT, lapic.slice_count);
 	else if (lapic.timer_msr == MSR_TSC_DEADLINE)
 		wrmsr(MSR_TSC_DEADLINE, end);
 	else

@@ -6,7 +6,8 @@
  *   state=halted    they are in HLT
  *   state=running   they run, which needs a CPU for each
  *   state=requested as waiting, and the vector is already requested
- * cpus=N: vCPUs, the sender included. x2apic=1: all of them in that mode. Prints "pvipi STATE TARGETS TICKS" for 0, 1, 2, 4, ... targets
+ * cpus=N: vCPUs, the sender included. x2apic=1: all of them in that mode.
+ * Prints "pvipi STATE TARGETS TICKS" for 0, 1, 2, 4, ... targets
  * and for all; the least of several calls counts, after the cost of reading the TSC.
  */
 #include "rt.h"

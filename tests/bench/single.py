@@ -88,9 +88,9 @@ class Log:
                 elif line[0] == "0":
                     addr = int(line[:line.index(":")], 16)
                 elif line[0] == "O" and addr is not None:
-                    code = bytes.fromhex(line[line.index(":") + 1:])
-                    if self.kinds.get(addr, self) != kind_of(code + b"\xff\xff"):
-                        self.kinds[addr] = kind_of(code + b"\xff\xff")
+                    kind = kind_of(bytes.fromhex(line[line.index(":") + 1:]) + b"\xff\xff")
+                    if self.kinds.get(addr, self) != kind:
+                        self.kinds[addr] = kind
                         seen.clear()  # another program is there now
                     addr = None
 

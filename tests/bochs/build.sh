@@ -48,35 +48,33 @@ trap 'rm -rf "$work"' EXIT INT TERM
 say "unpacking $(basename "$tarball")"
 tar xf "$tarball" -C "$work" --strip-components=1
 cd "$work"
+edit() { # file in cpu/, sed expression, what is to be found after, how often
+	sed -i "$2" "cpu/$1"
+	[ "$(grep -c "$3" "cpu/$1")" = "$4" ] || die "cpu/$1 has no place for: $2"
+}
 # Bochs masks interrupts by the guest's RFLAGS.IF after a VM entry, although "external-interrupt
 # exiting" makes IF irrelevant (SDM vol. 3, 26.2): a guest that spins with interrupts off would keep
 # the CPU. It gets this right at later changes of IF: ask it at the entry, too.
-sed -i 's/^  BX_CPU_THIS_PTR in_vmx_guest = true;$/&\n  handleInterruptMaskChange();/' cpu/vmx.cc
-[ "$(grep -c '^  handleInterruptMaskChange();$' cpu/vmx.cc)" = 1 ] ||
-	die "cpu/vmx.cc has no place for the correction of interrupt masking"
+edit vmx.cc 's/^  BX_CPU_THIS_PTR in_vmx_guest = true;$/&\n  handleInterruptMaskChange();/' \
+	'^  handleInterruptMaskChange();$' 1
 # The same at VMRUN, where with V_INTR_MASKING the host's IF counts (APM vol. 2, 15.21.1).
-sed -i 's/^  BX_CPU_THIS_PTR in_svm_guest = true;$/&\n  if (SVM_V_INTR_MASKING \&\& SVM_HOST_IF)\n    unmask_event(BX_EVENT_PENDING_INTR | BX_EVENT_PENDING_LAPIC_INTR);/' cpu/svm.cc
-[ "$(grep -c '^  if (SVM_V_INTR_MASKING && SVM_HOST_IF)$' cpu/svm.cc)" = 1 ] ||
-	die "cpu/svm.cc has no place for the correction of interrupt masking"
+edit svm.cc 's/^  BX_CPU_THIS_PTR in_svm_guest = true;$/&\n  if (SVM_V_INTR_MASKING \&\& SVM_HOST_IF)\n    unmask_event(BX_EVENT_PENDING_INTR | BX_EVENT_PENDING_LAPIC_INTR);/' \
+	'^  if (SVM_V_INTR_MASKING && SVM_HOST_IF)$' 1
 # VMRUN loads the guest's CR2 (APM vol. 2, 15.5.1); Bochs reads it from the control block and forgets it.
-sed -i 's/^  BX_CPU_THIS_PTR cr3 = guest.cr3;$/  BX_CPU_THIS_PTR cr2 = guest.cr2;\n&/' cpu/svm.cc
-[ "$(grep -c '^  BX_CPU_THIS_PTR cr2 = guest.cr2;$' cpu/svm.cc)" = 1 ] ||
-	die "cpu/svm.cc has no place for the correction of CR2"
+edit svm.cc 's/^  BX_CPU_THIS_PTR cr3 = guest.cr3;$/  BX_CPU_THIS_PTR cr2 = guest.cr2;\n&/' \
+	'^  BX_CPU_THIS_PTR cr2 = guest.cr2;$' 1
 # At an intercepted #DB, DR6 and DR7.GD are as its handler would see them (APM vol. 2, 15.12.2).
-sed -i '/^void BX_CPU_C::SvmInterceptException(/,/^}/s/^  BX_CPU_THIS_PTR debug_trap = 0;.*$/  if (vector == BX_DB_EXCEPTION) {\n    BX_CPU_THIS_PTR dr6.val32 = (BX_CPU_THIS_PTR dr6.val32 \& 0xffff6ff0) | (BX_CPU_THIS_PTR debug_trap \& 0x0000e00f);\n    BX_CPU_THIS_PTR dr7.set_GD(0);\n  }\n&/' cpu/svm.cc
-[ "$(grep -c '^    BX_CPU_THIS_PTR dr7.set_GD(0);$' cpu/svm.cc)" = 1 ] ||
-	die "cpu/svm.cc has no place for the correction of DR6"
+edit svm.cc '/^void BX_CPU_C::SvmInterceptException(/,/^}/s/^  BX_CPU_THIS_PTR debug_trap = 0;.*$/  if (vector == BX_DB_EXCEPTION) {\n    BX_CPU_THIS_PTR dr6.val32 = (BX_CPU_THIS_PTR dr6.val32 \& 0xffff6ff0) | (BX_CPU_THIS_PTR debug_trap \& 0x0000e00f);\n    BX_CPU_THIS_PTR dr7.set_GD(0);\n  }\n&/' \
+	'^    BX_CPU_THIS_PTR dr7.set_GD(0);$' 1
 # With one CPU, cpu_loop() commits what the delivery of an exception has changed; the loop for several in
 # main.cc does not: a VM exit by an interrupt right then would save the RIP of before, with the handler's CS
 # and stack.
-sed -i 's/^  BX_CPU_THIS_PTR last_exception_type = 0; \/\/ error resolved$/&\n  BX_CPU_THIS_PTR prev_rip = RIP;\n  BX_CPU_THIS_PTR speculative_rsp = false;/' cpu/exception.cc
-[ "$(grep -c '^  BX_CPU_THIS_PTR prev_rip = RIP;$' cpu/exception.cc)" = 1 ] ||
-	die "cpu/exception.cc has no place for the correction of exceptions"
+edit exception.cc 's/^  BX_CPU_THIS_PTR last_exception_type = 0; \/\/ error resolved$/&\n  BX_CPU_THIS_PTR prev_rip = RIP;\n  BX_CPU_THIS_PTR speculative_rsp = false;/' \
+	'^  BX_CPU_THIS_PTR prev_rip = RIP;$' 1
 # What the tests ask for by the environment: see checks.h.
 cp "$here/checks.h" cpu/ravelin-checks.h
 hook() { # file, sed expression, how often its work is to be found after
-	sed -i "$2" "cpu/$1"
-	[ "$(grep -c 'ravelin[-_]' "cpu/$1")" = "$3" ] || die "cpu/$1 has no place for: $2"
+	edit "$1" "$2" 'ravelin[-_]' "$3"
 }
 hook vmx.cc 's/^#include "cpu.h"$/&\n#define RAVELIN_CHECKS\n#include "ravelin-checks.h"/' 1
 hook vmx.cc 's/^  BX_CPU_THIS_PTR in_vmx_guest = true;$/&\n  ravelin_entry(this);/' 2

@@ -2,7 +2,8 @@
 """Machines in Bochs: Intel VMX, and a second opinion on AMD SVM. They boot by BIOS and GRUB.
 
 Environment: RAVELIN_BOCHS, the binary (default: built from source by tests/bochs/build.sh, which
-keeps it in a cache; bochs-bin is Debian's 2.7).
+keeps it in a cache; bochs-bin is Debian's 2.7). With RAVELIN_EMULATOR=bochs the tests that are
+written for QEMU run here, on the CPU model RAVELIN_BOCHS_CPU (default INTEL).
 """
 
 import os
@@ -40,6 +41,13 @@ error: action=ignore
 info: action=ignore
 debug: action=ignore
 """
+
+
+def chosen():
+    """The CPU model that the tests written for QEMU run on, or None: that is QEMU's affair."""
+    if os.environ.get("RAVELIN_EMULATOR") != "bochs":
+        return None
+    return os.environ.get("RAVELIN_BOCHS_CPU", INTEL)
 
 
 _binary = None

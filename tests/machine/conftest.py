@@ -21,14 +21,6 @@ def pytest_addoption(parser):
                      help="also what takes too long for every push (the whole boot matrix)")
 
 
-def on_bochs():
-    return os.environ.get("RAVELIN_EMULATOR") == "bochs"
-
-
-def bochs_cpu():
-    return os.environ.get("RAVELIN_BOCHS_CPU", bochs.INTEL)
-
-
 def not_for_bochs(item):
     """Why the test makes sense in QEMU only, or None. The reasons stand in docs/test-machines.md."""
     marker = item.get_closest_marker("qemu")
@@ -49,7 +41,8 @@ def pytest_collection_modifyitems(config, items):
     full = config.getoption("--full") or os.environ.get("RAVELIN_FULL")
     kept, left = [], []
     for item in items:
-        out = (not full and item.get_closest_marker("full")) or (on_bochs() and not_for_bochs(item))
+        out = (not full and item.get_closest_marker("full")) or (
+            bochs.chosen() and not_for_bochs(item))
         (left if out else kept).append(item)
     # Deselected rather than skipped: a plain run reports no skips.
     config.hook.pytest_deselected(items=left)
@@ -72,11 +65,11 @@ class Factory:
         return kw
 
     def __call__(self, conf, files=None, **kw):
-        if on_bochs():
+        if bochs.chosen():
             # The same tests on Intel. Memory is Bochs's own default: some tests give QEMU little.
             kept = {key: kw[key] for key in ("smp", "name", "cmdline") if key in kw}
             kept.setdefault("smp", 2)
-            return self.bochs(conf, files, cpu=bochs_cpu(), **kept)
+            return self.bochs(conf, files, cpu=bochs.chosen(), **kept)
         return self.add(harness.Machine(conf, files, **self.name(kw)))
 
     def plain(self, kernel, **kw):

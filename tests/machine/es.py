@@ -7,6 +7,7 @@ import re
 import struct
 import subprocess
 
+import bochs
 from harness import BUILD, TREE, host_section, vm_section
 
 PSP = "/machine/peripheral/psp"
@@ -58,11 +59,13 @@ def measured(m, name):
     return " ".join(found[-1])
 
 
+# Where the emulator that we build finds its BIOS.
+FIRMWARE = ["-L", "/usr/share/seabios", "-L", "/usr/share/qemu"]
+
 # For Linux as guest. Its kernels turn the pages of .bss..decrypted into shared ones without a flush
 # of the caches, so the checker of key changes (coherent=off) would stop them.
 LINUX_MACHINE = ["-object", "sev-memory,id=sev,fatal=on,coherent=on",
-                 "-L", "/usr/share/seabios", "-L", "/usr/share/qemu",
-                 "-device", "sev-psp,id=psp"]
+                 *FIRMWARE, "-device", "sev-psp,id=psp"]
 
 
 def sev_qemu():
@@ -78,10 +81,9 @@ def with_threads(smp):
     """Keys of a machine whose CPUs run at the same time, for tests that switch vCPUs much. Debian's
     QEMU loses bits of the first CPU's state there (docs/test-machines.md); the patched one, as a
     plain machine, does not."""
-    if smp == 1 or os.environ.get("RAVELIN_EMULATOR") == "bochs":
+    if smp == 1 or bochs.chosen():
         return {}
-    return {"qemu": sev_qemu(), "cpu": "EPYC",
-            "extra": ["-L", "/usr/share/seabios", "-L", "/usr/share/qemu"]}
+    return {"qemu": sev_qemu(), "cpu": "EPYC", "extra": FIRMWARE}
 
 
 def es_image(directory, name, test, *args):
@@ -126,8 +128,7 @@ def start(machine, guests, directory, memory="", psp="", extra_sections="", file
         conf += es_section(name, **keys)
         files[f"{name}.bin"] = es_image(directory, name, *args)
     extra = ["-object", f"sev-memory,id=sev,fatal={'on' if fatal else 'off'},coherent=off" + memory,
-             "-L", "/usr/share/seabios", "-L", "/usr/share/qemu",
-             "-device", "sev-psp,id=psp" + psp, *more]
+             *FIRMWARE, "-device", "sev-psp,id=psp" + psp, *more]
     if icount: # one instruction is a tick of the TSC
         extra += ["-icount", "shift=0,sleep=off"]
     kw.setdefault("smp", 2)

@@ -382,8 +382,7 @@ def run_es(machine, tmp_path, cpus, smp, name="guest-pv", cmdline="", timeout=24
     m = machine(conf, {"guest.es": tmp_path / "guest.es"}, smp=smp, door="grub-bios",
                 memory="512M", qemu=es.sev_qemu(), accel="tcg,thread=single", cpu="EPYC",
                 extra=["-object", "sev-memory,id=sev,fatal=on,coherent=off",
-                       "-L", "/usr/share/seabios", "-L", "/usr/share/qemu",
-                       "-device", "sev-psp,id=psp"])
+                       *es.FIRMWARE, "-device", "sev-psp,id=psp"])
     m.boot(180)
     out = m.run_guest("pv", timeout=timeout)
     es.clean(m)

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Rows 1, 2 and 31 of docs/sev-es.md, and the security processor failing in each way."""
 
-import os
 import re
-import subprocess
 
 import pytest
 
-from harness import TREE, guest, host_section, vm_section
+import es
+from harness import guest, host_section, vm_section
 
 pytestmark = pytest.mark.qemu("needs the secure processor of the patched QEMU")
 
@@ -17,27 +16,17 @@ LAUNCH = ["LAUNCH_START", "ACTIVATE", "LAUNCH_UPDATE_DATA", "LAUNCH_UPDATE_VMSA"
 UP = ["PLATFORM_STATUS", "INIT", "DF_FLUSH"]
 
 
-@pytest.fixture(scope="session")
-def sev_qemu():
-    """The emulator that `make sev-machine` builds, or SEV_QEMU."""
-    if os.environ.get("SEV_QEMU"):
-        return os.environ["SEV_QEMU"]
-    built = subprocess.run([TREE / "tests/sev-machine/build.sh"], check=True, text=True,
-                           stdout=subprocess.PIPE)
-    return built.stdout.split()[-1]
-
-
 @pytest.fixture
-def sev(machine, sev_qemu):
+def sev(machine):
     """Starts a machine with SEV. psp=None: without the processor."""
     def start(memory="", psp="", smp=2, **kw):
         extra = ["-object", "sev-memory,id=sev,fatal=on,coherent=off" + memory,
-                 "-L", "/usr/share/seabios", "-L", "/usr/share/qemu"]
+                 *es.FIRMWARE]
         if psp is not None:
             extra += ["-device", "sev-psp,id=psp" + psp]
         conf = host_section() + vm_section("plain", kernel="hello.elf", memory="32M", cpus=1,
                                            autostart="no", **{"debug-exit": "yes"})
-        m = machine(conf, {"hello.elf": guest("hello")}, qemu=sev_qemu, smp=smp,
+        m = machine(conf, {"hello.elf": guest("hello")}, qemu=es.sev_qemu(), smp=smp,
                     accel="tcg,thread=single", cpu="EPYC", memory="512M", extra=extra, **kw)
         m.boot(180)
         return m

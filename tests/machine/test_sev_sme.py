@@ -141,7 +141,7 @@ def test_row30_refused_with_reason(machine, cpu, memory, words):
     extra = []
     if memory is not None:
         extra = ["-object", "sev-memory,id=sev,fatal=on,coherent=off" + memory,
-                 "-L", "/usr/share/seabios", "-L", "/usr/share/qemu"]
+                 *es.FIRMWARE]
     m = machine(host_section(**ON) + PLAIN, {"hello.elf": guest("hello")},
                 accel="tcg,thread=single", cpu=cpu, memory="512M", smp=2, extra=extra,
                 **({"qemu": es.sev_qemu()} if memory is not None else {}))
